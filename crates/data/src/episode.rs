@@ -1,0 +1,67 @@
+use crate::DataError;
+
+/// One episode as it happened, in flat vectors.
+///
+/// The sizes `S` (observation) and `A` (action) are not repeated here; [`EpisodeFile`](crate::EpisodeFile) and the
+/// replay know them.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct EpisodeData {
+    /// Observations `[T + 1, S]`, row after row. The last row is the true last observation, before any reset.
+    pub observations: Vec<f32>,
+    /// Actions `[T, A]`, each number in [-1, 1].
+    pub actions: Vec<f32>,
+    /// Rewards `[T]`.
+    pub rewards: Vec<f32>,
+    /// The task ended the episode in its last step.
+    pub terminated: bool,
+    /// The episode was cut in its last step (time limit).
+    pub truncated: bool,
+    /// Whether the goal held after each step, `[T]`.
+    pub successes: Vec<bool>,
+    /// Seed of the initial state.
+    pub seed: u64,
+}
+
+impl EpisodeData {
+    /// Number of control steps `T`.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.rewards.len()
+    }
+
+    /// Whether no step was made.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rewards.is_empty()
+    }
+
+    /// Whether the goal held after the last step.
+    #[must_use]
+    pub fn is_success(&self) -> bool {
+        self.successes.last().copied().unwrap_or(false)
+    }
+
+    /// Undiscounted sum of rewards.
+    #[must_use]
+    pub fn return_sum(&self) -> f64 {
+        self.rewards.iter().copied().map(f64::from).sum()
+    }
+
+    /// Checks that all lengths fit `T`, `observation_dim` and `action_dim`. `episode` is the index named in the error.
+    ///
+    /// # Errors
+    /// [`DataError::Episode`] with the field and both lengths.
+    pub fn check(&self, episode: usize, observation_dim: usize, action_dim: usize) -> Result<(), DataError> {
+        let steps = self.len();
+        for (field, expected, found) in [
+            ("observations", (steps + 1) * observation_dim, self.observations.len()),
+            ("actions", steps * action_dim, self.actions.len()),
+            ("successes", steps, self.successes.len()),
+        ] {
+            if expected != found {
+                return Err(DataError::Episode { episode, field, expected, found });
+            }
+        }
+        Ok(())
+    }
+}

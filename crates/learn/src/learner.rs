@@ -1,0 +1,403 @@
+use std::collections::VecDeque;
+
+use bevy::prelude::*;
+use onestep_agent::{
+    Action, ActOrder, Agent, AgentMode, AgentPlugin, AgentSystems, Episode, NextObservation, Observation, Outcome,
+    Purpose, RandomStreams,
+};
+use onestep_policy::{Phase, PolicyError};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    BatchBuffer, LearnError, LearnerMetrics, PolicyHandle, Replay, ReplayCursor, Transition, noise::StreamNoise, policy,
+};
+
+/// How many of the last steps are kept for the report of a fault.
+const RECENT_STEPS: usize = 50;
+
+/// Stores what agents do in the [`Replay`], and updates actor and critic from it, inside the fixed tick.
+///
+/// First the offline phase: updates on what the replay already holds (demonstrations), while the agents are held back
+/// ([`AgentMode::Idle`]). Then the online phase: agents act, every step is stored, and updates follow.
+///
+/// It needs a [`PolicyPlugin`](crate::PolicyPlugin) beside it.
+#[derive(Debug, Default, Clone)]
+pub struct LearnerPlugin {
+    /// How much of what, when.
+    pub schedule: LearnerSchedule,
+}
+
+/// How much is stored and how often is learned.
+#[derive(Resource, Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LearnerSchedule {
+    /// Rows of the replay; the oldest are overwritten.
+    pub replay_capacity: usize,
+    /// Updates on demonstrations alone, before any agent acts.
+    pub offline_updates: u64,
+    /// Offline updates done in one tick. It decides only how often the world, and so a window, gets its turn.
+    pub offline_updates_per_tick: u32,
+    /// Control steps of the online phase, all agents together. After them nothing is learned any more.
+    pub online_steps: u64,
+    /// Online steps that are only stored, before the first online update.
+    pub start_training: u64,
+    /// Updates for each control step of each agent in the online phase (the update-to-data ratio).
+    pub updates_per_step: f64,
+}
+
+impl Default for LearnerSchedule {
+    fn default() -> Self {
+        Self {
+            replay_capacity: 100_000,
+            offline_updates: 0,
+            offline_updates_per_tick: 16,
+            online_steps: u64::MAX,
+            start_training: 1_000,
+            updates_per_step: 1.0,
+        }
+    }
+}
+
+impl LearnerSchedule {
+    /// Checks the numbers.
+    ///
+    /// # Errors
+    /// [`LearnError::Setting`] with the field's name.
+    pub fn validate(&self) -> Result<(), LearnError> {
+        if !self.updates_per_step.is_finite() || !(0.0..=1_000.0).contains(&self.updates_per_step) {
+            return Err(LearnError::Setting {
+                name: "learner.updates_per_step",
+                value: self.updates_per_step.to_string(),
+                hint: "use a number from 0 to 1000",
+            });
+        }
+        if self.offline_updates_per_tick == 0 {
+            return Err(LearnError::Setting {
+                name: "learner.offline_updates_per_tick",
+                value: "0".to_owned(),
+                hint: "at least one update per tick is needed to get anywhere",
+            });
+        }
+        Replay::new(1, 1, self.replay_capacity).map(|_| ())
+    }
+}
+
+/// Where learning stands.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LearnPhase {
+    /// Updates on demonstrations; agents are held back.
+    #[default]
+    Offline,
+    /// Agents act and learn.
+    Online,
+    /// The planned steps are done; agents act on, nothing is learned.
+    Done,
+}
+
+/// Counters of a learning run.
+#[derive(Resource, Debug, Default)]
+pub struct LearnerState {
+    /// Offline, online or done.
+    pub phase: LearnPhase,
+    /// Updates done in both phases.
+    pub updates: u64,
+    /// Control steps stored in the online phase, all agents together.
+    pub env_steps: u64,
+    /// Part of an update that is still owed, when `updates_per_step` is not a whole number.
+    pub(crate) owed_updates: f64,
+    /// Set once something went wrong; learning and acting by policy have stopped.
+    pub fault: Option<LearnFault>,
+}
+
+/// What went wrong, where, and what happened just before.
+#[derive(Debug)]
+pub struct LearnFault {
+    /// What was being done.
+    pub place: &'static str,
+    /// Why it stopped.
+    pub error: LearnError,
+    /// The last steps before it, oldest first.
+    pub recent: Vec<RecentStep>,
+}
+
+impl LearnFault {
+    pub(crate) fn new(place: &'static str, error: LearnError) -> Self {
+        Self { place, error, recent: Vec::new() }
+    }
+}
+
+/// One of the last steps, as a fault report shows it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct RecentStep {
+    /// Which agent.
+    pub agent: u32,
+    /// Its episode's seed.
+    pub seed: u64,
+    /// Step in the episode.
+    pub step: u32,
+    /// `s_t`.
+    pub observation: Vec<f32>,
+    /// `a_t`.
+    pub action: Vec<f32>,
+    /// `r_t`.
+    pub reward: f32,
+}
+
+#[derive(Resource, Debug, Default)]
+struct RecentSteps(VecDeque<RecentStep>);
+
+/// What an agent has done in its episode so far, so that a checkpoint can bring the world back to where it was.
+#[derive(Component, Debug, Default, Clone)]
+pub(crate) struct ActionLog(pub Vec<f32>);
+
+/// Where in the replay the agent's episode is growing.
+#[derive(Component, Debug, Default, Clone)]
+pub(crate) struct Growing(pub ReplayCursor);
+
+/// The agent is repeating the actions of an interrupted episode after a checkpoint was loaded. Nothing is stored and
+/// nothing is learned until all agents are where they were.
+#[derive(Component, Debug, Clone)]
+pub struct Replaying {
+    pub(crate) actions: Vec<f32>,
+    pub(crate) position: usize,
+}
+
+impl Replaying {
+    fn is_finished(&self) -> bool {
+        self.position >= self.actions.len()
+    }
+}
+
+/// The mode to return to when the agent is released.
+#[derive(Component, Debug, Clone, Copy)]
+pub(crate) struct HeldBack(pub AgentMode);
+
+impl Plugin for LearnerPlugin {
+    fn build(&self, app: &mut App) {
+        if !app.is_plugin_added::<AgentPlugin>() {
+            app.add_plugins(AgentPlugin::default());
+        }
+        app.init_resource::<LearnerState>()
+            .init_resource::<LearnerMetrics>()
+            .init_resource::<RecentSteps>()
+            .insert_resource(self.schedule.clone())
+            .add_systems(
+                FixedUpdate,
+                (
+                    (equip_agents, gate).chain().in_set(AgentSystems::Begin).after(policy::prepare_in_world),
+                    repeat_actions.in_set(ActOrder::Human),
+                    store.in_set(AgentSystems::Store),
+                    learn.in_set(AgentSystems::Learn),
+                ),
+            );
+    }
+}
+
+/// Makes the replay once the agents' spaces are known.
+pub(crate) fn prepare_replay(world: &mut World) -> Result<(), LearnError> {
+    if world.contains_resource::<Replay>() || !world.contains_resource::<PolicyHandle>() {
+        return Ok(());
+    }
+    let Some(schedule) = world.get_resource::<LearnerSchedule>().cloned() else { return Ok(()) };
+    schedule.validate()?;
+    let spec = policy::common_spec(world)?;
+    world.insert_resource(Replay::new(spec.observation.dim(), spec.action.dim(), schedule.replay_capacity)?);
+    Ok(())
+}
+
+fn equip_agents(mut commands: Commands, agents: Query<Entity, (With<Agent>, Without<ActionLog>)>) {
+    for entity in &agents {
+        commands.entity(entity).insert((ActionLog::default(), Growing::default()));
+    }
+}
+
+/// Settles who takes part in this tick: in the offline phase no policy acts; while some agent still repeats its
+/// interrupted episode, the others wait for it.
+fn gate(
+    mut commands: Commands,
+    mut state: ResMut<LearnerState>,
+    schedule: Res<LearnerSchedule>,
+    mut agents: Query<(Entity, &mut AgentMode, Option<&HeldBack>, Option<&Replaying>), With<Agent>>,
+) {
+    if state.phase == LearnPhase::Offline && state.updates >= schedule.offline_updates {
+        state.phase = LearnPhase::Online;
+    }
+    let is_replaying = agents.iter().any(|(.., replaying)| replaying.is_some_and(|replaying| !replaying.is_finished()));
+    let is_offline = state.phase == LearnPhase::Offline;
+    for (entity, mut mode, held, replaying) in &mut agents {
+        match (replaying, held) {
+            // Nobody else writes a person's action, so that is the mode to repeat in.
+            (Some(replaying), _) if !replaying.is_finished() => *mode = AgentMode::Human,
+            (Some(_), _) if is_replaying => *mode = AgentMode::Idle,
+            (Some(_), held) => {
+                *mode = held.map_or(AgentMode::Policy, |held| held.0);
+                commands.entity(entity).remove::<(Replaying, HeldBack)>();
+            }
+            (None, None) if is_replaying || (is_offline && *mode == AgentMode::Policy) => {
+                if *mode != AgentMode::Idle {
+                    commands.entity(entity).insert(HeldBack(*mode));
+                    *mode = AgentMode::Idle;
+                }
+            }
+            (None, Some(held)) if !is_replaying && !is_offline => {
+                *mode = held.0;
+                commands.entity(entity).remove::<HeldBack>();
+            }
+            (None, _) => {}
+        }
+    }
+}
+
+fn repeat_actions(mut agents: Query<(&mut Replaying, &mut Action)>) {
+    for (mut replaying, mut action) in &mut agents {
+        let dim = action.values().len();
+        let start = replaying.position;
+        if let Some(values) = replaying.actions.get(start..start + dim) {
+            action.set(values);
+        }
+        replaying.position = start + dim;
+    }
+}
+
+#[allow(clippy::type_complexity, reason = "a Bevy query")]
+fn store(
+    replay: Option<ResMut<Replay>>,
+    mut state: ResMut<LearnerState>,
+    mut recent: ResMut<RecentSteps>,
+    schedule: Res<LearnerSchedule>,
+    mut agents: Query<
+        (
+            &Agent,
+            &AgentMode,
+            &Episode,
+            &Observation,
+            &Action,
+            &NextObservation,
+            &Outcome,
+            &mut ActionLog,
+            &mut Growing,
+        ),
+        Without<Replaying>,
+    >,
+) {
+    let Some(mut replay) = replay else { return };
+    if state.fault.is_some() {
+        return;
+    }
+    let mut acted: Vec<_> = agents
+        .iter_mut()
+        .filter(|(_, mode, episode, .., outcome, _, _)| {
+            **mode != AgentMode::Idle && (episode.is_active() || outcome.is_end())
+        })
+        .collect();
+    acted.sort_by_key(|(agent, ..)| **agent);
+    for (agent, _, episode, observation, action, next_observation, outcome, log, growing) in &mut acted {
+        if episode.step <= 1 {
+            log.0.clear();
+            replay.abandon(&mut growing.0);
+        }
+        log.0.extend_from_slice(action.values());
+        if recent.0.len() == RECENT_STEPS {
+            recent.0.pop_front();
+        }
+        recent.0.push_back(RecentStep {
+            agent: agent.0,
+            seed: episode.seed,
+            step: episode.step,
+            observation: observation.values().to_vec(),
+            action: action.values().to_vec(),
+            reward: outcome.reward,
+        });
+        let transition = Transition {
+            observation: observation.values(),
+            action: action.values(),
+            reward: outcome.reward,
+            terminated: outcome.terminated,
+            truncated: outcome.truncated,
+            next_observation: next_observation.values(),
+        };
+        if let Err(error) = replay.push(&mut growing.0, transition) {
+            state.fault = Some(LearnFault {
+                place: "storing a step",
+                error,
+                recent: recent.0.iter().cloned().collect(),
+            });
+            return;
+        }
+        state.env_steps += 1;
+        state.owed_updates += schedule.updates_per_step;
+    }
+}
+
+#[allow(clippy::too_many_arguments, reason = "a Bevy system takes what it needs")]
+fn learn(
+    policy: Option<Res<PolicyHandle>>,
+    replay: Option<Res<Replay>>,
+    schedule: Res<LearnerSchedule>,
+    mut state: ResMut<LearnerState>,
+    mut metrics: ResMut<LearnerMetrics>,
+    mut streams: ResMut<RandomStreams>,
+    recent: Res<RecentSteps>,
+    replaying: Query<(), With<Replaying>>,
+    mut buffer: Local<BatchBuffer>,
+) {
+    let (Some(policy), Some(replay)) = (policy, replay) else { return };
+    if state.fault.is_some() || !replaying.is_empty() {
+        return;
+    }
+    let (phase, updates) = match state.phase {
+        LearnPhase::Offline => {
+            let left = schedule.offline_updates.saturating_sub(state.updates);
+            (Phase::Offline, left.min(u64::from(schedule.offline_updates_per_tick)))
+        }
+        LearnPhase::Online => {
+            if state.env_steps >= schedule.online_steps {
+                state.phase = LearnPhase::Done;
+            }
+            if state.env_steps < schedule.start_training {
+                state.owed_updates = 0.0;
+            }
+            let whole = state.owed_updates.floor().max(0.0);
+            state.owed_updates -= whole;
+            (Phase::Online, whole as u64)
+        }
+        LearnPhase::Done => return,
+    };
+    for _ in 0..updates {
+        match update_once(&policy, &replay, &mut streams, &mut buffer, phase) {
+            Ok(news) => {
+                metrics.add(news);
+                state.updates += 1;
+            }
+            Err(error) => {
+                let place = if matches!(error, LearnError::Policy(PolicyError::NonFinite { .. })) {
+                    "an update: a loss is not a number any more"
+                } else {
+                    "an update"
+                };
+                state.fault = Some(LearnFault { place, error, recent: recent.0.iter().cloned().collect() });
+                return;
+            }
+        }
+    }
+}
+
+fn update_once(
+    policy: &PolicyHandle,
+    replay: &Replay,
+    streams: &mut RandomStreams,
+    buffer: &mut BatchBuffer,
+    phase: Phase,
+) -> Result<onestep_policy::Metrics, LearnError> {
+    let algorithm = policy.algorithm();
+    replay.sample(
+        buffer,
+        algorithm.batch_size(),
+        algorithm.horizon(),
+        algorithm.discount(),
+        streams.get(Purpose::Replay, 0),
+    )?;
+    let mut noise = StreamNoise(streams.get(Purpose::Update, 0));
+    Ok(policy.with(|learner| learner.update(&buffer.as_batch(phase), &mut noise))?)
+}

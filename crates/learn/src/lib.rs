@@ -1,0 +1,32 @@
+//! Policies and learners as Bevy plugins.
+//!
+//! [`PolicyPlugin`] acts for every agent of the world: each fixed tick the observations of all agents that need a new
+//! chunk of actions go through the networks as one batch, N candidates each, and the critic chooses.
+//! [`LearnerPlugin`] stores what happens in the [`Replay`] and updates actor and critic, first on demonstrations alone
+//! (offline), then while the world runs (online).
+//!
+//! Everything a user touches is free of tensor types: [`PolicyHandle`] hides the backend, and [`Compute`] chooses it
+//! at run time.
+//!
+//! # Lasting and repeatable
+//!
+//! Learning on the CPU is repeatable to the bit from a seed, and a run resumed from a [`checkpoint`] gives the same
+//! numbers as one that was never interrupted. On a GPU the same seeds and the same noise are used, but sums may be
+//! taken in another order, so the last digits differ.
+
+pub mod checkpoint;
+mod compute;
+mod error;
+mod learner;
+mod metrics;
+mod noise;
+mod policy;
+mod replay;
+
+pub use compute::{Compute, ComputeReport};
+pub use error::LearnError;
+pub use learner::{LearnFault, LearnPhase, LearnerPlugin, LearnerSchedule, LearnerState, Replaying};
+pub use metrics::LearnerMetrics;
+pub use onestep_policy::{AlgorithmConfig, PolicySpec};
+pub use policy::{ActionChunk, CandidateSet, PolicyHandle, PolicyPlugin, PolicySource, prepare};
+pub use replay::{BatchBuffer, Replay, ReplayCursor, Transition};

@@ -1,0 +1,114 @@
+//! `onestep train` and `onestep demos`.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use onestep::{
+    RunError,
+    folder::{EvaluationKind, RunFolder},
+    run::collect_demonstrations,
+    train::{TrainReport, Trainer},
+};
+
+use super::{
+    SettingArgs,
+    screen::{Screen, TrainScreen, duration, kind_name, say, success},
+    stop,
+};
+
+#[derive(Args)]
+pub(super) struct TrainArgs {
+    /// Task to learn (see `onestep list`); may stand in the file of --config instead
+    #[arg(required_unless_present_any = ["resume", "config"])]
+    task: Option<String>,
+    #[command(flatten)]
+    settings: SettingArgs,
+    /// Run folder to make [default: a new one, runs/TASK-ALGORITHM-seedN]
+    #[arg(long, value_name = "FOLDER")]
+    out: Option<PathBuf>,
+    /// Go on with this run from its last checkpoint; its own settings hold
+    #[arg(long, value_name = "FOLDER", exclusive = true)]
+    resume: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub(super) struct DemosArgs {
+    /// Task to demonstrate (see `onestep list`); may stand in the file of --config instead
+    #[arg(required_unless_present = "config")]
+    task: Option<String>,
+    /// File to write
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    #[command(flatten)]
+    settings: SettingArgs,
+}
+
+pub(super) fn train(args: TrainArgs) -> Result<()> {
+    stop::listen().context("cannot listen for Ctrl-C")?;
+    let mut screen = TrainScreen::new();
+    let (folder, mut trainer) = match args.resume {
+        Some(path) => {
+            let (folder, config) = RunFolder::open(&path).map_err(RunError::from)?;
+            let trainer = Trainer::resume(folder.clone(), config, &mut screen)?;
+            (folder, trainer)
+        }
+        None => {
+            let config = args.settings.resolve(args.task)?;
+            let path = args.out.unwrap_or_else(|| RunFolder::free_path("runs".as_ref(), &config));
+            let folder = RunFolder::create(&path, &config).map_err(RunError::from)?;
+            say(&format!("task {}, preset {}, seed {}; run folder {}", config.task, config.preset, config.seed, path.display()));
+            let trainer = Trainer::new(config, Some(folder.clone()), &mut screen)?;
+            (folder, trainer)
+        }
+    };
+    let result = trainer.run(&mut screen);
+    screen.clear();
+    let path = folder.path().display();
+    match result {
+        Ok(report) => {
+            finished(&report, &folder);
+            Ok(())
+        }
+        Err(RunError::Interrupted) if screen.has_saved() => {
+            say(&format!("saved; go on by `onestep train --resume {path}`"));
+            Err(RunError::Interrupted.into())
+        }
+        Err(error @ RunError::Fault(_)) => {
+            let hint = format!("the last states are in {}", folder.fault_path().display());
+            Err(anyhow::Error::from(error).context(hint))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn finished(report: &TrainReport, folder: &RunFolder) {
+    for kind in [EvaluationKind::AfterOffline, EvaluationKind::Final] {
+        if let Some(report) = report.evaluation(kind) {
+            say(&format!("success {:<24} {}", kind_name(kind), success(report)));
+        }
+    }
+    let path = folder.path().display();
+    say(&format!("done in {}; see it by `onestep record {path}`, measure it by `onestep eval {path}`", duration(report.wall_secs)));
+}
+
+pub(super) fn demos(args: &DemosArgs) -> Result<()> {
+    stop::listen().context("cannot listen for Ctrl-C")?;
+    let config = args.settings.resolve(args.task.clone())?;
+    let wanted = config.demonstrations.episodes;
+    let mut screen = Screen::new();
+    let file = collect_demonstrations(&config, |kept| {
+        screen.update(|| format!("demonstrations {kept} of {wanted}"));
+        !stop::is_wanted()
+    })?;
+    file.write(&args.out)?;
+    screen.clear();
+    let successes = file.episodes.iter().filter(|episode| episode.is_success()).count();
+    say(&format!(
+        "{} episodes, {successes} of them successful, {} steps: {}",
+        file.episodes.len(),
+        file.steps(),
+        args.out.display()
+    ));
+    Ok(())
+}

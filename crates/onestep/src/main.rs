@@ -1,0 +1,7 @@
+//! The command `onestep`: train, evaluate and record agents in the simulation.
+
+mod cli;
+
+fn main() -> std::process::ExitCode {
+    cli::main()
+}

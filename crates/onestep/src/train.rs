@@ -1,0 +1,566 @@
+//! A training run from demonstrations to the last evaluation.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use bevy::{ecs::message::MessageCursor, prelude::*};
+use onestep_agent::{EpisodeEnd, EpisodeFinished};
+use onestep_data::EpisodeFile;
+use onestep_learn::{
+    ComputeReport, LearnPhase, LearnerMetrics, LearnerState, PolicyHandle, Replay, checkpoint, prepare,
+};
+use onestep_record::evaluation::EvaluationReport;
+
+use crate::{
+    RunError,
+    config::RunConfig,
+    fault,
+    folder::{Evaluation, EvaluationKind, MetricsLog, Position, RunFolder, column},
+    run::{Role, build_app, collect_demonstrations, evaluate_policy},
+};
+
+/// Follows a training run: for a progress line, a log, or a test. Every method may be left out.
+pub trait TrainWatcher {
+    /// Demonstrations are being collected: so many of so many are there.
+    fn demonstrating(&mut self, _kept: usize, _wanted: usize) {}
+    /// Demonstrations are in the replay, and the learner is ready.
+    fn prepared(&mut self, _start: &Prepared) {}
+    /// One control step of the agents, or one portion of offline updates, is done.
+    fn ticked(&mut self, _position: Position) {}
+    /// Where the run stands and how fast it goes; called a few times a second.
+    fn progress(&mut self, _progress: &Progress) {}
+    /// An evaluation is under way: so many of so many episodes are over.
+    fn evaluating(&mut self, _done: usize, _episodes: usize) {}
+    /// An evaluation is done.
+    fn evaluated(&mut self, _evaluation: &Evaluation) {}
+    /// A checkpoint was written.
+    fn saved(&mut self, _position: Position) {}
+    /// Whether to save and stop here; asked between two ticks.
+    fn wants_to_stop(&mut self) -> bool {
+        false
+    }
+}
+
+/// Watches nothing.
+impl TrainWatcher for () {}
+
+/// What a run starts with.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Prepared {
+    /// Which device learns, and why.
+    pub compute: String,
+    /// Numbers in all networks.
+    pub parameters: usize,
+    /// Transitions in the replay.
+    pub transitions: usize,
+    /// Share of the demonstrations that end in success; none in a resumed run.
+    pub demonstration_success_rate: Option<f64>,
+}
+
+/// Where a run stands.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Progress {
+    /// Offline, online or done.
+    pub phase: LearnPhase,
+    /// Updates and control steps so far.
+    pub position: Position,
+    /// Updates of the offline phase in all.
+    pub offline_updates: u64,
+    /// Control steps of the online phase in all.
+    pub online_steps: u64,
+    /// Updates for each second, lately.
+    pub updates_per_sec: f64,
+    /// Control steps for each second, lately.
+    pub steps_per_sec: f64,
+    /// Share of the last training episodes whose goal held at the end.
+    pub success_rate: Option<f64>,
+    /// Estimated seconds of work to the end, evaluations aside.
+    pub left_secs: Option<f64>,
+}
+
+/// What a finished run has shown.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TrainReport {
+    /// All evaluations in order.
+    pub evaluations: Vec<Evaluation>,
+    /// Seconds of work, over all sessions of the run.
+    pub wall_secs: f64,
+}
+
+impl TrainReport {
+    /// The evaluation of this kind, the last one if there are several.
+    #[must_use]
+    pub fn evaluation(&self, kind: EvaluationKind) -> Option<&EvaluationReport> {
+        self.evaluations.iter().rev().find(|evaluation| evaluation.kind == kind).map(|evaluation| &evaluation.report)
+    }
+}
+
+/// A training run: learning agents in one app, evaluations in others.
+///
+/// ```no_run
+/// use onestep::{config::RunConfig, train::Trainer};
+///
+/// let config = RunConfig::preset("lift", "small")?;
+/// let report = Trainer::new(config, None, &mut ())?.run(&mut ())?;
+/// println!("{:?}", report.evaluations);
+/// # Ok::<(), onestep::RunError>(())
+/// ```
+pub struct Trainer {
+    config: RunConfig,
+    folder: Option<RunFolder>,
+    app: App,
+    policy: PolicyHandle,
+    evaluations: Vec<Evaluation>,
+    log: Option<MetricsLog>,
+    episodes: EpisodeWindow,
+    clock: RunClock,
+}
+
+impl Trainer {
+    /// Starts a new run: collects demonstrations and builds the learner. With a folder, everything is written there.
+    ///
+    /// # Errors
+    /// [`RunError`]; nothing was learned then.
+    pub fn new(config: RunConfig, folder: Option<RunFolder>, watcher: &mut dyn TrainWatcher) -> Result<Self, RunError> {
+        let wanted = config.demonstrations.episodes;
+        let demonstrations = if wanted > 0 {
+            let demonstrations = collect_demonstrations(&config, |kept| {
+                watcher.demonstrating(kept, wanted);
+                !watcher.wants_to_stop()
+            })?;
+            Some(demonstrations)
+        } else {
+            None
+        };
+        Self::with_demonstrations(config, folder, demonstrations.as_ref(), watcher)
+    }
+
+    /// Starts a new run with these demonstrations.
+    ///
+    /// # Errors
+    /// [`RunError`]; nothing was learned then.
+    pub fn with_demonstrations(
+        config: RunConfig,
+        folder: Option<RunFolder>,
+        demonstrations: Option<&EpisodeFile>,
+        watcher: &mut dyn TrainWatcher,
+    ) -> Result<Self, RunError> {
+        let mut app = build_app(&config, &Role::Train);
+        let policy = prepare(&mut app)?;
+        if let (Some(demonstrations), Some(mut replay)) = (demonstrations, app.world_mut().get_resource_mut::<Replay>()) {
+            for episode in &demonstrations.episodes {
+                replay.push_episode(episode)?;
+            }
+        }
+        let log = folder.as_ref().map(|folder| MetricsLog::create(folder, wall_time_secs())).transpose()?;
+        let trainer = Self {
+            config,
+            folder,
+            app,
+            policy,
+            evaluations: Vec::new(),
+            log,
+            episodes: EpisodeWindow::default(),
+            clock: RunClock::start(0.0),
+        };
+        watcher.prepared(&trainer.prepared(demonstrations.map(success_rate)));
+        Ok(trainer)
+    }
+
+    /// Goes on with the run in `folder` from its last checkpoint. Numbers that were written after it are dropped.
+    ///
+    /// # Errors
+    /// [`RunError`], naming the file that is missing or broken; files are left as they are.
+    pub fn resume(folder: RunFolder, config: RunConfig, watcher: &mut dyn TrainWatcher) -> Result<Self, RunError> {
+        let saved = folder.existing_checkpoint()?;
+        let mut evaluations = folder.evaluations()?;
+        let mut app = build_app(&config, &Role::Train);
+        let policy = prepare(&mut app)?;
+        checkpoint::load(&mut app, &saved)?;
+        let position = position(app.world());
+        evaluations.retain(|evaluation| {
+            Position { updates: evaluation.updates, env_steps: evaluation.env_steps }.is_within(position)
+        });
+        let (log, worked_secs) = MetricsLog::resume(&folder, wall_time_secs(), position)?;
+        let trainer = Self {
+            config,
+            folder: Some(folder),
+            app,
+            policy,
+            evaluations,
+            log: Some(log),
+            episodes: EpisodeWindow::default(),
+            clock: RunClock::start(worked_secs),
+        };
+        watcher.prepared(&trainer.prepared(None));
+        Ok(trainer)
+    }
+
+    /// The description of the run.
+    #[must_use]
+    pub fn config(&self) -> &RunConfig {
+        &self.config
+    }
+
+    /// The app with the learning agents.
+    pub fn app_mut(&mut self) -> &mut App {
+        &mut self.app
+    }
+
+    /// The networks.
+    #[must_use]
+    pub fn policy(&self) -> &PolicyHandle {
+        &self.policy
+    }
+
+    /// Updates and control steps so far.
+    #[must_use]
+    pub fn position(&self) -> Position {
+        position(self.app.world())
+    }
+
+    /// Trains to the end.
+    ///
+    /// # Errors
+    /// [`RunError::Interrupted`] when the watcher asked to stop: the run was saved and can be resumed.
+    /// [`RunError::Fault`] when a number in a loss or a state is not finite: the report is in `fault.json`, and the
+    /// last checkpoint is as it was.
+    pub fn run(&mut self, watcher: &mut dyn TrainWatcher) -> Result<TrainReport, RunError> {
+        let mut rows = RowSchedule::at(&self.config, self.position());
+        let mut last_save = Instant::now();
+        let mut meter = RateMeter::start(self.position());
+        loop {
+            if let Some(kind) = self.due_evaluation() {
+                self.evaluate(kind, watcher)?;
+                // What an evaluation has cost is not lost when the program dies.
+                self.save(watcher)?;
+                last_save = Instant::now();
+                meter.restart(self.position());
+                if kind == EvaluationKind::Final {
+                    break;
+                }
+            } else if self.is_done() {
+                break;
+            }
+            if watcher.wants_to_stop() {
+                self.save(watcher)?;
+                return Err(RunError::Interrupted);
+            }
+            self.tick()?;
+            let position = self.position();
+            watcher.ticked(position);
+            if let Some(rates) = meter.measure(position) {
+                watcher.progress(&self.progress(rates));
+            }
+            if rows.is_due(position) {
+                self.write_row(position, &[])?;
+            }
+            if last_save.elapsed().as_secs_f64() >= self.config.checkpoint.every_secs {
+                self.save(watcher)?;
+                last_save = Instant::now();
+            }
+        }
+        Ok(TrainReport { evaluations: self.evaluations.clone(), wall_secs: self.clock.worked_secs() })
+    }
+
+    /// One control step, or one portion of offline updates.
+    ///
+    /// # Errors
+    /// [`RunError::Fault`] when a number is not finite.
+    pub fn tick(&mut self) -> Result<(), RunError> {
+        onestep_record::tick(self.app.world_mut());
+        self.episodes.read(self.app.world());
+        match fault::of_app(self.app.world()) {
+            None => Ok(()),
+            Some(report) => {
+                if let Some(folder) = &self.folder {
+                    folder.write_fault(&report)?;
+                }
+                Err(RunError::Fault(Box::new(report)))
+            }
+        }
+    }
+
+    /// Writes a checkpoint, if the run has a folder.
+    ///
+    /// # Errors
+    /// [`RunError::Learn`]; the checkpoint before stays valid.
+    pub fn save(&mut self, watcher: &mut dyn TrainWatcher) -> Result<(), RunError> {
+        let Some(folder) = &self.folder else { return Ok(()) };
+        let path = folder.checkpoint_path();
+        checkpoint::save(self.app.world_mut(), &path)?;
+        watcher.saved(self.position());
+        Ok(())
+    }
+
+    fn is_done(&self) -> bool {
+        self.app.world().get_resource::<LearnerState>().is_none_or(|state| state.phase == LearnPhase::Done)
+    }
+
+    /// The evaluation that should be made now. It depends on where the run stands alone, so that a resumed run makes
+    /// the same ones.
+    fn due_evaluation(&self) -> Option<EvaluationKind> {
+        let here = self.position();
+        let schedule = &self.config.learner;
+        let none_of = |kind| !self.evaluations.iter().any(|evaluation| evaluation.kind == kind);
+        if self.is_done() {
+            return none_of(EvaluationKind::Final).then_some(EvaluationKind::Final);
+        }
+        if here.env_steps == 0 {
+            let is_due = schedule.offline_updates > 0 && here.updates >= schedule.offline_updates;
+            return (is_due && none_of(EvaluationKind::AfterOffline)).then_some(EvaluationKind::AfterOffline);
+        }
+        let number = here.env_steps / self.config.evaluation.every_steps;
+        let last = self
+            .evaluations
+            .iter()
+            .filter(|evaluation| evaluation.kind == EvaluationKind::Online)
+            .map(|evaluation| evaluation.env_steps / self.config.evaluation.every_steps)
+            .max()
+            .unwrap_or(0);
+        // The last one is the final one.
+        (number > last && here.env_steps < schedule.online_steps).then_some(EvaluationKind::Online)
+    }
+
+    fn evaluate(&mut self, kind: EvaluationKind, watcher: &mut dyn TrainWatcher) -> Result<(), RunError> {
+        let episodes = self.config.evaluation.episodes;
+        let mut stop = false;
+        let result = evaluate_policy(&self.config, &self.policy, episodes, |world, done| {
+            watcher.evaluating(done, episodes);
+            if let Some(fault) = fault::of_app(world) {
+                return Err(format!("{}: {}", fault.place, fault.error));
+            }
+            stop = watcher.wants_to_stop();
+            if stop { Err("as asked".to_owned()) } else { Ok(()) }
+        });
+        if stop {
+            self.save(watcher)?;
+            return Err(RunError::Interrupted);
+        }
+        let report = result?;
+        let position = self.position();
+        let evaluation =
+            Evaluation { kind, updates: position.updates, env_steps: position.env_steps, report };
+        let row = [
+            (column::EVAL_SUCCESS_RATE, evaluation.report.success_rate),
+            (column::EVAL_SUCCESS_LOW, evaluation.report.success_interval.low),
+            (column::EVAL_SUCCESS_HIGH, evaluation.report.success_interval.high),
+            (column::EVAL_RETURN, evaluation.report.mean_return),
+            (column::EVAL_STEPS, evaluation.report.mean_steps),
+        ];
+        self.write_row(position, &row)?;
+        watcher.evaluated(&evaluation);
+        self.evaluations.push(evaluation);
+        if let Some(folder) = &self.folder {
+            folder.write_evaluations(&self.evaluations)?;
+        }
+        Ok(())
+    }
+
+    fn write_row(&mut self, position: Position, extra: &[(&'static str, f64)]) -> Result<(), RunError> {
+        let world = self.app.world_mut();
+        let phase = world.get_resource::<LearnerState>().map_or(LearnPhase::Offline, |state| state.phase);
+        let transitions = world.get_resource::<Replay>().map_or(0, Replay::len);
+        let means = world.get_resource_mut::<LearnerMetrics>().map(|mut metrics| metrics.take_means()).unwrap_or_default();
+        let (updates_per_sec, steps_per_sec) = self.clock.rates_since_row(position);
+        let mut row = vec![
+            (column::WALL_SECS, self.clock.worked_secs()),
+            (column::PHASE, if phase == LearnPhase::Offline { 0.0 } else { 1.0 }),
+            (column::UPDATES, position.updates as f64),
+            (column::ENV_STEPS, position.env_steps as f64),
+            (column::UPDATES_PER_SEC, updates_per_sec),
+            (column::STEPS_PER_SEC, steps_per_sec),
+            (column::REPLAY_TRANSITIONS, transitions as f64),
+        ];
+        row.extend(self.episodes.take_means());
+        row.extend_from_slice(extra);
+        row.extend(means.into_iter().map(|(name, value)| (name, f64::from(value))));
+        if let Some(log) = &mut self.log {
+            log.add(wall_time_secs(), position, &row)?;
+        }
+        Ok(())
+    }
+
+    fn progress(&self, (updates_per_sec, steps_per_sec): (f64, f64)) -> Progress {
+        let position = self.position();
+        let schedule = &self.config.learner;
+        let phase = self.app.world().get_resource::<LearnerState>().map_or(LearnPhase::Done, |state| state.phase);
+        let steps_left = schedule.online_steps.saturating_sub(position.env_steps) as f64;
+        let seconds = |work: f64, rate: f64| (rate > 0.0).then(|| work / rate);
+        let left_secs = match phase {
+            LearnPhase::Offline => {
+                let offline = schedule.offline_updates.saturating_sub(position.updates) as f64;
+                // Online, updates are nearly all of the work as well.
+                seconds(offline + steps_left * schedule.updates_per_step, updates_per_sec)
+            }
+            LearnPhase::Online => seconds(steps_left, steps_per_sec),
+            LearnPhase::Done => Some(0.0),
+        };
+        Progress {
+            phase,
+            position,
+            offline_updates: schedule.offline_updates,
+            online_steps: schedule.online_steps,
+            updates_per_sec,
+            steps_per_sec,
+            success_rate: self.episodes.recent_success_rate(),
+            left_secs,
+        }
+    }
+
+    fn prepared(&self, demonstration_success_rate: Option<f64>) -> Prepared {
+        let world = self.app.world();
+        Prepared {
+            compute: world.get_resource::<ComputeReport>().map_or_else(String::new, |report| report.text.clone()),
+            parameters: self.policy.with(|learner| learner.parameter_count()),
+            transitions: world.get_resource::<Replay>().map_or(0, Replay::len),
+            demonstration_success_rate,
+        }
+    }
+}
+
+fn position(world: &World) -> Position {
+    world
+        .get_resource::<LearnerState>()
+        .map_or_else(Position::default, |state| Position { updates: state.updates, env_steps: state.env_steps })
+}
+
+fn success_rate(file: &EpisodeFile) -> f64 {
+    let successes = file.episodes.iter().filter(|episode| episode.is_success()).count();
+    successes as f64 / file.episodes.len().max(1) as f64
+}
+
+/// Seconds since 1970.
+fn wall_time_secs() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs_f64()
+}
+
+/// Training episodes that ended lately.
+#[derive(Default)]
+struct EpisodeWindow {
+    cursor: MessageCursor<EpisodeFinished>,
+    since_row: Vec<EpisodeEnd>,
+    recent: std::collections::VecDeque<bool>,
+}
+
+/// Episodes that a progress line's success rate is taken over.
+const RECENT_EPISODES: usize = 20;
+
+impl EpisodeWindow {
+    fn read(&mut self, world: &World) {
+        let Some(messages) = world.get_resource::<Messages<EpisodeFinished>>() else { return };
+        for EpisodeFinished(end) in self.cursor.read(messages) {
+            self.since_row.push(end.clone());
+            self.recent.push_back(end.success);
+        }
+        while self.recent.len() > RECENT_EPISODES {
+            self.recent.pop_front();
+        }
+    }
+
+    fn recent_success_rate(&self) -> Option<f64> {
+        let successes = self.recent.iter().filter(|success| **success).count();
+        (!self.recent.is_empty()).then(|| successes as f64 / self.recent.len() as f64)
+    }
+
+    fn take_means(&mut self) -> Vec<(&'static str, f64)> {
+        let ends = std::mem::take(&mut self.since_row);
+        let count = ends.len() as f64;
+        if ends.is_empty() {
+            return vec![(column::TRAIN_EPISODES, 0.0)];
+        }
+        let mean = |value: &dyn Fn(&EpisodeEnd) -> f64| ends.iter().map(value).sum::<f64>() / count;
+        vec![
+            (column::TRAIN_EPISODES, count),
+            (column::TRAIN_SUCCESS_RATE, mean(&|end| f64::from(u8::from(end.success)))),
+            (column::TRAIN_RETURN, mean(&|end| end.return_sum)),
+            (column::TRAIN_STEPS, mean(&|end| f64::from(end.steps))),
+        ]
+    }
+}
+
+/// Says when a row of metrics is due, by the numbers of updates and steps alone.
+struct RowSchedule {
+    every: Position,
+    last: Position,
+}
+
+impl RowSchedule {
+    fn at(config: &RunConfig, position: Position) -> Self {
+        let every = Position { updates: config.log.every_updates.max(1), env_steps: config.log.every_steps.max(1) };
+        Self { every, last: Self::number(every, position) }
+    }
+
+    fn number(every: Position, position: Position) -> Position {
+        Position { updates: position.updates / every.updates, env_steps: position.env_steps / every.env_steps }
+    }
+
+    fn is_due(&mut self, position: Position) -> bool {
+        let number = Self::number(self.every, position);
+        std::mem::replace(&mut self.last, number) != number
+    }
+}
+
+/// Time of the run, over all its sessions.
+struct RunClock {
+    started: Instant,
+    worked_before_secs: f64,
+    row: (Instant, Position),
+}
+
+impl RunClock {
+    fn start(worked_before_secs: f64) -> Self {
+        let now = Instant::now();
+        Self { started: now, worked_before_secs, row: (now, Position::default()) }
+    }
+
+    fn worked_secs(&self) -> f64 {
+        self.worked_before_secs + self.started.elapsed().as_secs_f64()
+    }
+
+    /// Updates and steps for each second since the last row.
+    fn rates_since_row(&mut self, position: Position) -> (f64, f64) {
+        let (then, before) = std::mem::replace(&mut self.row, (Instant::now(), position));
+        rates(then, before, position)
+    }
+}
+
+fn rates(then: Instant, before: Position, now: Position) -> (f64, f64) {
+    let secs = then.elapsed().as_secs_f64().max(1e-9);
+    let rate = |now: u64, before: u64| now.saturating_sub(before) as f64 / secs;
+    (rate(now.updates, before.updates), rate(now.env_steps, before.env_steps))
+}
+
+/// Rates for a progress line, over the last seconds.
+struct RateMeter {
+    marks: std::collections::VecDeque<(Instant, Position)>,
+}
+
+/// How often a progress line gets new numbers.
+const PROGRESS_EVERY: Duration = Duration::from_millis(200);
+/// Over how many of those a rate is taken: five seconds.
+const RATE_MARKS: usize = 25;
+
+impl RateMeter {
+    fn start(position: Position) -> Self {
+        Self { marks: [(Instant::now(), position)].into() }
+    }
+
+    fn restart(&mut self, position: Position) {
+        *self = Self::start(position);
+    }
+
+    /// The rates, a few times a second.
+    fn measure(&mut self, position: Position) -> Option<(f64, f64)> {
+        let (newest, _) = self.marks.back()?;
+        if newest.elapsed() < PROGRESS_EVERY {
+            return None;
+        }
+        let (then, before) = *self.marks.front()?;
+        let rates = rates(then, before, position);
+        self.marks.push_back((Instant::now(), position));
+        while self.marks.len() > RATE_MARKS {
+            self.marks.pop_front();
+        }
+        Some(rates)
+    }
+}

@@ -1,0 +1,595 @@
+//! Loops over blocks of rows, compiled for the instruction set that the CPU turns out to have.
+//!
+//! Everything here is plain safe Rust that the compiler turns into vector code: arrays of a fixed number of lanes,
+//! no branches, fused multiply-add where the CPU has it. [`vectorised`] picks the version at run time, so one binary
+//! runs on an older CPU as well.
+//!
+//! A product is built from tiles of [`TILE_ROWS`] rows by [`LANES`] columns, which stay in registers while one panel
+//! of weights passes by. Every element is summed over its depth in order, so a result does not depend on how rows
+//! were shared among threads.
+
+use crate::backend::{GELU_CUBIC, GELU_SLOPE, NORM_EPSILON};
+use crate::network::Activation;
+use crate::optimizer::AdamStep;
+
+/// Rows of a tile: with two registers for each, twelve sums hide the latency of the multiply-add units.
+pub(super) const TILE_ROWS: usize = 6;
+/// Columns of a tile and width of a panel: two AVX registers.
+pub(super) const LANES: usize = 16;
+
+type Row = [f32; LANES];
+const ZERO: Row = [0.0; LANES];
+
+/// Work that is compiled once for each instruction set.
+pub(super) trait Kernel {
+    /// Does the work; `FMA` says whether a fused multiply-add is one instruction.
+    fn run<const FMA: bool>(self);
+}
+
+/// Runs `kernel` with the widest instructions of this CPU.
+pub(super) fn vectorised<K: Kernel>(kernel: K) {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(simd) = pulp::x86::V3::try_new() {
+        return simd.vectorize(Fused(kernel));
+    }
+    // Every 64-bit ARM has the fused instruction.
+    kernel.run::<{ cfg!(target_arch = "aarch64") }>();
+}
+
+#[cfg(target_arch = "x86_64")]
+struct Fused<K>(K);
+
+#[cfg(target_arch = "x86_64")]
+impl<K: Kernel> pulp::NullaryFnOnce for Fused<K> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        self.0.run::<true>();
+    }
+}
+
+#[inline(always)]
+fn multiply_add<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
+    if FMA { a.mul_add(b, c) } else { a * b + c }
+}
+
+/// `LANES` numbers of `values` from `start`; zeros behind its end.
+#[inline(always)]
+fn load(values: &[f32], start: usize) -> Row {
+    let values = values.get(start..).unwrap_or(&[]);
+    if let Some(row) = values.first_chunk::<LANES>() {
+        return *row;
+    }
+    let mut row = ZERO;
+    for (lane, value) in row.iter_mut().zip(values) {
+        *lane = *value;
+    }
+    row
+}
+
+/// Writes `row` to `values` from `start`, up to its end.
+#[inline(always)]
+fn store(values: &mut [f32], start: usize, row: &Row) {
+    let values = values.get_mut(start..).unwrap_or(&mut []);
+    if let Some(target) = values.first_chunk_mut::<LANES>() {
+        *target = *row;
+        return;
+    }
+    for (target, lane) in values.iter_mut().zip(row) {
+        *target = *lane;
+    }
+}
+
+/// Sums of `TILE_ROWS` rows times one panel.
+#[inline(always)]
+fn tile<const FMA: bool>(rows: [&[f32]; TILE_ROWS], panel: &[Row]) -> [Row; TILE_ROWS] {
+    let mut sums = [ZERO; TILE_ROWS];
+    let [r0, r1, r2, r3, r4, r5] = rows;
+    // Zipped, so that no index needs a check.
+    let steps = panel.iter().zip(r0).zip(r1).zip(r2).zip(r3).zip(r4).zip(r5);
+    for ((((((weights, a0), a1), a2), a3), a4), a5) in steps {
+        for (sum, a) in sums.iter_mut().zip([a0, a1, a2, a3, a4, a5]) {
+            for (sum, weight) in sum.iter_mut().zip(weights) {
+                *sum = multiply_add::<FMA>(*a, *weight, *sum);
+            }
+        }
+    }
+    sums
+}
+
+/// The same with the rows packed side by side.
+#[inline(always)]
+fn tile_packed<const FMA: bool>(rows: &[[f32; TILE_ROWS]], panel: &[Row]) -> [Row; TILE_ROWS] {
+    let mut sums = [ZERO; TILE_ROWS];
+    for (weights, a) in panel.iter().zip(rows) {
+        for (sum, a) in sums.iter_mut().zip(a) {
+            for (sum, weight) in sum.iter_mut().zip(weights) {
+                *sum = multiply_add::<FMA>(*a, *weight, *sum);
+            }
+        }
+    }
+    sums
+}
+
+/// `1 / (1 + exp(-x))`, relative error below 3e-7.
+#[inline(always)]
+fn sigmoid<const FMA: bool>(x: f32) -> f32 {
+    // Adding 1.5 · 2^23 rounds to an integer and leaves it in the low bits. Range reduction and polynomial as in
+    // Cephes' expf.
+    const ROUND: f32 = 12_582_912.0;
+    let x = (-x).clamp(-87.0, 87.0);
+    let rounded = multiply_add::<FMA>(x, std::f32::consts::LOG2_E, ROUND);
+    let n = rounded - ROUND;
+    let r = multiply_add::<FMA>(n, -0.693_359_4, x);
+    let r = multiply_add::<FMA>(n, 2.121_944_4e-4, r);
+    let mut p = 1.987_569_1e-4;
+    for coefficient in [
+        1.398_199_9e-3,
+        8.333_452e-3,
+        4.166_579_6e-2,
+        1.666_666_5e-1,
+        5.000_000_1e-1,
+    ] {
+        p = multiply_add::<FMA>(p, r, coefficient);
+    }
+    let p = multiply_add::<FMA>(p, r * r, r) + 1.0;
+    let scale = f32::from_bits((rounded.to_bits() << 23).wrapping_add(127 << 23));
+    1.0 / (1.0 + p * scale)
+}
+
+/// The GELU in its tanh form, and its derivative.
+#[inline(always)]
+fn gelu<const FMA: bool>(z: f32) -> (f32, f32) {
+    const SLOPE: f32 = GELU_SLOPE as f32;
+    const CUBIC: f32 = (GELU_SLOPE * GELU_CUBIC) as f32;
+    let square = z * z;
+    let gate = sigmoid::<FMA>(z * multiply_add::<FMA>(square, CUBIC, SLOPE));
+    let value = z * gate;
+    let inner = multiply_add::<FMA>(square, 3.0 * CUBIC, SLOPE);
+    (
+        value,
+        multiply_add::<FMA>(value * (1.0 - gate), inner, gate),
+    )
+}
+
+/// The number of floats of [`pack`]ed weights.
+pub(super) fn packed_len(depth: usize, width: usize) -> usize {
+    depth * width.div_ceil(LANES) * LANES
+}
+
+/// Copies row-major weights `[depth, width]` into panels: all rows of the first `LANES` columns, then the next; the
+/// last panel is filled up with zeros.
+pub(super) fn pack(weights: &[f32], depth: usize, width: usize) -> Vec<f32> {
+    let mut packed = Vec::with_capacity(packed_len(depth, width));
+    for start in (0..width).step_by(LANES) {
+        for row in weights.chunks_exact(width.max(1)).take(depth) {
+            packed.extend_from_slice(&load(row, start));
+        }
+    }
+    packed
+}
+
+/// Packs the transpose of row-major weights `[width, depth]`.
+pub(super) fn pack_transposed(weights: &[f32], depth: usize, width: usize) -> Vec<f32> {
+    let mut packed = vec![0.0; packed_len(depth, width)];
+    let panels = packed.chunks_exact_mut((depth * LANES).max(1));
+    for (panel, rows) in panels.zip(weights.chunks(LANES * depth.max(1))) {
+        for (lane, row) in rows.chunks_exact(depth.max(1)).enumerate() {
+            for (target, value) in panel.iter_mut().skip(lane).step_by(LANES).zip(row) {
+                *target = *value;
+            }
+        }
+    }
+    packed
+}
+
+/// The weights of a product, `[depth, width]`.
+#[derive(Clone, Copy)]
+pub(super) enum Weights<'a> {
+    /// Panels made by [`pack`], worth it when many rows share them.
+    Packed(&'a [f32]),
+    /// As they lie in a tensor.
+    RowMajor(&'a [f32]),
+}
+
+/// What is added to each row of a product.
+#[derive(Clone, Copy)]
+pub(super) enum Bias<'a> {
+    /// Nothing.
+    None,
+    /// The same `[width]` for all rows.
+    Shared(&'a [f32]),
+    /// A row of `[groups, width]` for each `size` rows; the first row of the block is row `first` of group 0.
+    Grouped {
+        values: &'a [f32],
+        size: usize,
+        first: usize,
+    },
+}
+
+/// What follows the sum.
+pub(super) enum Then<'a> {
+    /// Nothing or the activation.
+    Activate(Activation),
+    /// The GELU, its derivative kept in `[rows, width]`.
+    GeluWithSlope(&'a mut [f32]),
+    /// A product with `[rows, width]`, element by element.
+    Scale(&'a [f32]),
+}
+
+/// `out = then(rows · weights + bias)` for a block of rows.
+pub(super) struct Product<'a> {
+    /// `[rows, depth]`.
+    pub rows: &'a [f32],
+    pub depth: usize,
+    pub weights: Weights<'a>,
+    pub width: usize,
+    pub bias: Bias<'a>,
+    pub then: Then<'a>,
+    /// `[rows, width]`.
+    pub out: &'a mut [f32],
+}
+
+impl Kernel for Product<'_> {
+    #[inline(always)]
+    fn run<const FMA: bool>(mut self) {
+        let mut scratch = match self.weights {
+            Weights::Packed(_) => Vec::new(),
+            Weights::RowMajor(_) => vec![ZERO; self.depth],
+        };
+        for (index, start) in (0..self.width).step_by(LANES).enumerate() {
+            match self.weights {
+                Weights::Packed(packed) => {
+                    let from = index * self.depth * LANES;
+                    let panel = packed.get(from..from + self.depth * LANES).unwrap_or(&[]);
+                    self.panel::<FMA>(start, panel.as_chunks::<LANES>().0);
+                }
+                Weights::RowMajor(weights) => {
+                    for (target, row) in scratch.iter_mut().zip(weights.chunks_exact(self.width)) {
+                        *target = load(row, start);
+                    }
+                    self.panel::<FMA>(start, &scratch);
+                }
+            }
+        }
+    }
+}
+
+impl Product<'_> {
+    /// All rows times the panel of the columns from `start`.
+    #[inline(always)]
+    fn panel<const FMA: bool>(&mut self, start: usize, panel: &[Row]) {
+        let Self {
+            rows,
+            depth,
+            width,
+            bias,
+            ref mut then,
+            ref mut out,
+            ..
+        } = *self;
+        let shared = match bias {
+            Bias::Shared(values) => load(values, start),
+            _ => ZERO,
+        };
+        for (index, block) in rows.chunks(TILE_ROWS * depth).enumerate() {
+            // A block that is cut short repeats its last row.
+            let count = block.len() / depth;
+            let mut last: &[f32] = &[];
+            let tile_rows = std::array::from_fn(|row| {
+                last = block.get(row * depth..(row + 1) * depth).unwrap_or(last);
+                last
+            });
+            let sums = tile::<FMA>(tile_rows, panel);
+            for (offset, mut row) in sums.into_iter().enumerate().take(count) {
+                let row_index = index * TILE_ROWS + offset;
+                let at = row_index * width;
+                let bias = match bias {
+                    Bias::Grouped {
+                        values,
+                        size,
+                        first,
+                    } => {
+                        let group = (first + row_index) / size * width;
+                        load(values.get(group..group + width).unwrap_or(&[]), start)
+                    }
+                    _ => shared,
+                };
+                for (lane, bias) in row.iter_mut().zip(bias) {
+                    *lane += bias;
+                }
+                match then {
+                    Then::Activate(Activation::None) => {}
+                    Then::Activate(Activation::Gelu) => {
+                        for lane in &mut row {
+                            *lane = gelu::<FMA>(*lane).0;
+                        }
+                    }
+                    Then::GeluWithSlope(slopes) => {
+                        let mut slope = ZERO;
+                        for (lane, slope) in row.iter_mut().zip(&mut slope) {
+                            (*lane, *slope) = gelu::<FMA>(*lane);
+                        }
+                        let slopes = slopes.get_mut(at..at + width).unwrap_or(&mut []);
+                        store(slopes, start, &slope);
+                    }
+                    Then::Scale(factors) => {
+                        let factors = load(factors.get(at..at + width).unwrap_or(&[]), start);
+                        for (lane, factor) in row.iter_mut().zip(factors) {
+                            *lane *= factor;
+                        }
+                    }
+                }
+                store(out.get_mut(at..at + width).unwrap_or(&mut []), start, &row);
+            }
+        }
+    }
+}
+
+/// Rows `first..` of `leftᵀ · right`, where `left` is `[depth, left_width]` and `right` is packed `[depth, width]`.
+pub(super) struct TransposedProduct<'a> {
+    pub left: &'a [f32],
+    pub left_width: usize,
+    pub first: usize,
+    pub depth: usize,
+    /// Panels made by [`pack`].
+    pub right: &'a [f32],
+    pub width: usize,
+    /// `[rows, width]`.
+    pub out: &'a mut [f32],
+}
+
+impl Kernel for TransposedProduct<'_> {
+    #[inline(always)]
+    fn run<const FMA: bool>(self) {
+        let mut rows = vec![[0.0; TILE_ROWS]; self.depth];
+        let blocks = self.out.chunks_mut(TILE_ROWS * self.width);
+        for (index, block) in blocks.enumerate() {
+            let column = self.first + index * TILE_ROWS;
+            for (target, source) in rows.iter_mut().zip(self.left.chunks_exact(self.left_width)) {
+                let source = source.get(column..).unwrap_or(&[]);
+                match source.first_chunk::<TILE_ROWS>() {
+                    Some(source) => *target = *source,
+                    None => {
+                        for (target, source) in target.iter_mut().zip(source) {
+                            *target = *source;
+                        }
+                    }
+                }
+            }
+            let panels = self.right.chunks_exact((self.depth * LANES).max(1));
+            for (panel, start) in panels.zip((0..self.width).step_by(LANES)) {
+                let sums = tile_packed::<FMA>(&rows, panel.as_chunks::<LANES>().0);
+                for (out, row) in block.chunks_exact_mut(self.width).zip(&sums) {
+                    store(out, start, row);
+                }
+            }
+        }
+    }
+}
+
+/// Sum over a row of a term of its elements, lane by lane and then over the lanes.
+macro_rules! row_sum {
+    ($($name:ident),+ => $term:expr) => {{
+        let mut lanes = ZERO;
+        row_sum!(@loop lanes, $($name),+ => $term);
+        lanes.iter().sum::<f32>()
+    }};
+    (@loop $lanes:ident, $a:ident => $term:expr) => {
+        let (chunks, rest) = $a.as_chunks::<LANES>();
+        for row in chunks {
+            for (lane, $a) in $lanes.iter_mut().zip(row) {
+                *lane += $term;
+            }
+        }
+        for (lane, $a) in $lanes.iter_mut().zip(rest) {
+            *lane += $term;
+        }
+    };
+    (@loop $lanes:ident, $a:ident, $b:ident => $term:expr) => {
+        let (a_chunks, a_rest) = $a.as_chunks::<LANES>();
+        let (b_chunks, b_rest) = $b.as_chunks::<LANES>();
+        for (a_row, b_row) in a_chunks.iter().zip(b_chunks) {
+            for ((lane, $a), $b) in $lanes.iter_mut().zip(a_row).zip(b_row) {
+                *lane += $term;
+            }
+        }
+        for ((lane, $a), $b) in $lanes.iter_mut().zip(a_rest).zip(b_rest) {
+            *lane += $term;
+        }
+    };
+}
+
+#[inline(always)]
+fn mean_and_inverse_std(row: &[f32]) -> (f32, f32) {
+    let count = row.len() as f32;
+    let mean = row_sum!(row => *row) / count;
+    let variance = row_sum!(row => (*row - mean) * (*row - mean)) / count;
+    (mean, 1.0 / (variance + NORM_EPSILON as f32).sqrt())
+}
+
+/// Layer normalisation of a block of rows in place, for inference.
+pub(super) struct Normalise<'a> {
+    /// `[width]`.
+    pub scale: &'a [f32],
+    /// `[width]`.
+    pub shift: &'a [f32],
+    /// `[rows, width]`.
+    pub rows: &'a mut [f32],
+}
+
+impl Kernel for Normalise<'_> {
+    #[inline(always)]
+    fn run<const FMA: bool>(self) {
+        for row in self.rows.chunks_exact_mut(self.scale.len().max(1)) {
+            let (mean, inverse_std) = mean_and_inverse_std(row);
+            for ((value, scale), shift) in row.iter_mut().zip(self.scale).zip(self.shift) {
+                *value = multiply_add::<FMA>((*value - mean) * inverse_std, *scale, *shift);
+            }
+        }
+    }
+}
+
+/// Layer normalisation of a block of rows that keeps its parts, for training.
+pub(super) struct NormaliseWithTrace<'a> {
+    /// `[width]`.
+    pub scale: &'a [f32],
+    /// `[width]`.
+    pub shift: &'a [f32],
+    /// `[rows, width]`, the input and then the normalised input.
+    pub rows: &'a mut [f32],
+    /// `[rows]`.
+    pub inverse_std: &'a mut [f32],
+    /// `[rows, width]`.
+    pub out: &'a mut [f32],
+}
+
+impl Kernel for NormaliseWithTrace<'_> {
+    #[inline(always)]
+    fn run<const FMA: bool>(self) {
+        let width = self.scale.len().max(1);
+        let rows = self.rows.chunks_exact_mut(width);
+        let outs = self.out.chunks_exact_mut(width);
+        for ((row, out), kept) in rows.zip(outs).zip(self.inverse_std) {
+            let (mean, inverse_std) = mean_and_inverse_std(row);
+            *kept = inverse_std;
+            let values = row.iter_mut().zip(out);
+            for (((value, out), scale), shift) in values.zip(self.scale).zip(self.shift) {
+                *value = (*value - mean) * inverse_std;
+                *out = multiply_add::<FMA>(*value, *scale, *shift);
+            }
+        }
+    }
+}
+
+/// The parts that a layer normalisation needs for its derivatives.
+#[derive(Clone, Copy)]
+pub(super) struct NormParts<'a> {
+    /// `[width]`.
+    pub scale: &'a [f32],
+    /// `[rows, width]`.
+    pub normalised: &'a [f32],
+    /// `[rows]`.
+    pub inverse_std: &'a [f32],
+}
+
+/// The gradient behind the affine map of a layer, in place, and the sums over rows that are its other gradients.
+pub(super) struct BackwardRows<'a> {
+    pub width: usize,
+    /// `[rows, width]`, the gradient of the layer's output, then that of its affine map.
+    pub gradient: &'a mut [f32],
+    /// `[rows, width]`, or none for the identity.
+    pub slope: Option<&'a [f32]>,
+    pub norm: Option<NormParts<'a>>,
+    /// `[3, width]`: sums of the gradients of bias, scale and shift.
+    pub sums: &'a mut [f32],
+}
+
+impl Kernel for BackwardRows<'_> {
+    #[inline(always)]
+    fn run<const FMA: bool>(self) {
+        let width = self.width;
+        let (bias_sums, norm_sums) = self.sums.split_at_mut(width);
+        let (scale_sums, shift_sums) = norm_sums.split_at_mut(width);
+        for (index, gradient) in self.gradient.chunks_exact_mut(width).enumerate() {
+            let at = index * width;
+            if let Some(norm) = self.norm {
+                let normalised = norm.normalised.get(at..at + width).unwrap_or(&[]);
+                let inverse_std = norm.inverse_std.get(index).copied().unwrap_or_default();
+                let values = gradient.iter_mut().zip(normalised).zip(norm.scale);
+                let sums = scale_sums.iter_mut().zip(&mut *shift_sums);
+                for (((gradient, x), scale), (scale_sum, shift_sum)) in values.zip(sums) {
+                    *shift_sum += *gradient;
+                    *scale_sum = multiply_add::<FMA>(*gradient, *x, *scale_sum);
+                    *gradient *= scale;
+                }
+                let values = &*gradient;
+                let mean = row_sum!(values => *values) / width as f32;
+                let along = row_sum!(values, normalised => *values * *normalised) / width as f32;
+                for (gradient, x) in gradient.iter_mut().zip(normalised) {
+                    *gradient = (*gradient - mean - x * along) * inverse_std;
+                }
+            }
+            if let Some(slope) = self.slope {
+                let slope = slope.get(at..at + width).unwrap_or(&[]);
+                for (gradient, slope) in gradient.iter_mut().zip(slope) {
+                    *gradient *= slope;
+                }
+            }
+            for (sum, gradient) in bias_sums.iter_mut().zip(gradient) {
+                *sum += *gradient;
+            }
+        }
+    }
+}
+
+/// Pushes a tangent through a layer normalisation, in place.
+pub(super) struct NormTangent<'a> {
+    pub norm: NormParts<'a>,
+    /// `[rows, width]`.
+    pub tangent: &'a mut [f32],
+}
+
+impl Kernel for NormTangent<'_> {
+    #[inline(always)]
+    fn run<const FMA: bool>(self) {
+        let width = self.norm.scale.len().max(1);
+        let rows = self.tangent.chunks_exact_mut(width);
+        let parts = self.norm.normalised.chunks_exact(width);
+        for ((tangent, normalised), inverse_std) in rows.zip(parts).zip(self.norm.inverse_std) {
+            let values = &*tangent;
+            let mean = row_sum!(values => *values) / width as f32;
+            let along = row_sum!(values, normalised => *values * *normalised) / width as f32;
+            for ((tangent, x), scale) in tangent.iter_mut().zip(normalised).zip(self.norm.scale) {
+                *tangent = (*tangent - mean - x * along) * inverse_std * scale;
+            }
+        }
+    }
+}
+
+/// One step of Adam, all slices of the same length.
+pub(super) struct Adam<'a> {
+    pub step: AdamStep,
+    pub parameter: &'a mut [f32],
+    pub gradient: &'a [f32],
+    pub first: &'a mut [f32],
+    pub second: &'a mut [f32],
+}
+
+impl Kernel for Adam<'_> {
+    #[inline(always)]
+    fn run<const FMA: bool>(self) {
+        let beta_1 = self.step.beta_1 as f32;
+        let beta_2 = self.step.beta_2 as f32;
+        let rest_1 = (1.0 - self.step.beta_1) as f32;
+        let rest_2 = (1.0 - self.step.beta_2) as f32;
+        let rate = self.step.rate as f32;
+        let epsilon = self.step.epsilon as f32;
+        let moments = self.first.iter_mut().zip(self.second);
+        let values = self.parameter.iter_mut().zip(self.gradient).zip(moments);
+        for ((parameter, gradient), (first, second)) in values {
+            *first = *first * beta_1 + gradient * rest_1;
+            *second = *second * beta_2 + gradient * gradient * rest_2;
+            *parameter -= *first * rate / (second.sqrt() + epsilon);
+        }
+    }
+}
+
+/// `target ← rate · online + (1 - rate) · target`.
+pub(super) struct Blend<'a> {
+    pub target: &'a mut [f32],
+    pub online: &'a [f32],
+    pub rate: f64,
+}
+
+impl Kernel for Blend<'_> {
+    #[inline(always)]
+    fn run<const FMA: bool>(self) {
+        let rate = self.rate as f32;
+        let rest = (1.0 - self.rate) as f32;
+        for (target, online) in self.target.iter_mut().zip(self.online) {
+            *target = *target * rest + online * rate;
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! The time convention of all flows: noise at time 0, action at time 1.
+//!
+//! The path from a noise `ε` to an action `a` is straight, `x_t = (1 - t) ε + t a`, and its conditional velocity
+//! `v = a - ε` does not depend on t. The mean velocity over an interval is
+//! `u(x_t, t, r, s) = 1/(r - t) ∫_t^r v dτ` with `t ≤ r`. Differentiating `(r - t) u` in t gives the identity that a
+//! network learns, `u = v + (r - t) du/dt`, where `du/dt = (∂u/∂x) v + ∂u/∂t`.
+//!
+//! The order of the pair matters. With noise at 0 the interval starts at t and ends at r, so `t ≤ r`; a network that is
+//! trained with the pairs the other way round has never seen the interval (0, 1) that the sampler asks for.
+//!
+//! Source: Geng and others, Mean Flows, arXiv 2505.13447, equations 3 to 10 (time reversed there), and Mean Velocity
+//! Policy, arXiv 2602.13810.
+
+use burn::tensor::Tensor;
+use burn::tensor::backend::Backend;
+use serde::{Deserialize, Serialize};
+
+use crate::{NoiseSource, PolicyError};
+
+/// The point at time `t` on the path from noise to action.
+///
+/// # Shapes
+/// `noise` and `action` are `[B, D]`, `time` is `[B, 1]`, the result is `[B, D]`.
+pub fn interpolate<B: Backend>(
+    noise: Tensor<B, 2>,
+    action: Tensor<B, 2>,
+    time: Tensor<B, 2>,
+) -> Tensor<B, 2> {
+    noise.clone() + conditional_velocity(noise, action) * time
+}
+
+/// The velocity along the path, `a - ε`.
+///
+/// # Shapes
+/// All `[B, D]`.
+pub fn conditional_velocity<B: Backend>(
+    noise: Tensor<B, 2>,
+    action: Tensor<B, 2>,
+) -> Tensor<B, 2> {
+    action - noise
+}
+
+/// The right side of the mean-velocity identity, `v + (r - t) du/dt`.
+///
+/// # Shapes
+/// `velocity` and `derivative` are `[B, D]`, `start` (t) and `end` (r) are `[B, 1]`, the result is `[B, D]`.
+pub fn mean_velocity_target<B: Backend>(
+    velocity: Tensor<B, 2>,
+    derivative: Tensor<B, 2>,
+    start: Tensor<B, 2>,
+    end: Tensor<B, 2>,
+) -> Tensor<B, 2> {
+    velocity + derivative * (end - start)
+}
+
+/// The action that one step reaches: noise plus the mean velocity from 0 to 1, clipped to [-1, 1].
+///
+/// # Shapes
+/// All `[M, D]`.
+pub fn one_step<B: Backend>(noise: Tensor<B, 2>, mean_velocity: Tensor<B, 2>) -> Tensor<B, 2> {
+    (noise + mean_velocity).clamp(-1.0, 1.0)
+}
+
+/// Pairs of times, `start[i] ≤ end[i]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TimePairs {
+    /// The times t at which the network is evaluated.
+    pub start: Vec<f32>,
+    /// The times r at which the intervals end.
+    pub end: Vec<f32>,
+}
+
+impl TimePairs {
+    /// Draws `count` pairs for update number `update`.
+    pub fn draw(
+        times: &TimeDistribution,
+        diagonal_share: f64,
+        curriculum: Option<&Curriculum>,
+        update: u64,
+        count: usize,
+        noise: &mut dyn NoiseSource,
+    ) -> Self {
+        let mut draws = vec![0.0; 2 * count];
+        match *times {
+            TimeDistribution::Uniform => noise.fill_uniform(&mut draws),
+            TimeDistribution::LogitNormal { mean, std } => {
+                noise.fill_normal(&mut draws);
+                for draw in &mut draws {
+                    *draw = 1.0 / (1.0 + (-(mean as f32 + std as f32 * *draw)).exp());
+                }
+            }
+        }
+        let mut diagonal = vec![1.0; count];
+        if diagonal_share > 0.0 {
+            noise.fill_uniform(&mut diagonal);
+        }
+        let length = curriculum.map_or(1.0, |curriculum| curriculum.interval_share(update)) as f32;
+
+        let (left, right) = draws.split_at(count);
+        let mut pairs = Self {
+            start: Vec::with_capacity(count),
+            end: Vec::with_capacity(count),
+        };
+        for ((&left, &right), &diagonal) in left.iter().zip(right).zip(&diagonal) {
+            let start = left.min(right);
+            let end = if f64::from(diagonal) < diagonal_share {
+                start
+            } else {
+                start + length * (left.max(right) - start)
+            };
+            pairs.start.push(start);
+            pairs.end.push(end);
+        }
+        pairs
+    }
+}
+
+/// How the two times of a pair are drawn before they are sorted. The paper does not publish it.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "name", rename_all = "snake_case", deny_unknown_fields)]
+pub enum TimeDistribution {
+    /// Two uniform draws on [0, 1).
+    Uniform,
+    /// Two draws of `sigmoid(mean + std · n)`, n standard normal. The usual mean of -0.4 belongs to noise at 1; here
+    /// noise is at 0, so its mirror image is 0.4.
+    LogitNormal {
+        /// Mean of the normal before the sigmoid.
+        mean: f64,
+        /// Standard deviation of the normal before the sigmoid.
+        std: f64,
+    },
+}
+
+/// Intervals that grow during training: none at first, whole at the end.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Curriculum {
+    /// Updates with t = r alone.
+    pub diagonal_updates: u64,
+    /// The update from which on intervals have their full length; in between they grow linearly.
+    pub full_updates: u64,
+}
+
+impl Default for Curriculum {
+    fn default() -> Self {
+        Self {
+            diagonal_updates: 5_000,
+            full_updates: 50_000,
+        }
+    }
+}
+
+impl Curriculum {
+    /// The share of the drawn interval that is used at `update`, within [0, 1].
+    pub fn interval_share(&self, update: u64) -> f64 {
+        if update < self.diagonal_updates {
+            return 0.0;
+        }
+        let span = self.full_updates.saturating_sub(self.diagonal_updates);
+        let done = update - self.diagonal_updates;
+        if done >= span {
+            1.0
+        } else {
+            done as f64 / span as f64
+        }
+    }
+
+    pub(crate) fn validate(&self) -> Result<(), PolicyError> {
+        if self.full_updates < self.diagonal_updates {
+            return Err(PolicyError::config(
+                "curriculum.full_updates",
+                self.full_updates,
+                "it must not be below `curriculum.diagonal_updates`",
+            ));
+        }
+        Ok(())
+    }
+}

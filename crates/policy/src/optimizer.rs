@@ -1,0 +1,99 @@
+//! Adam over the named parameters of several networks.
+//!
+//! Source: Kingma and Ba, arXiv 1412.6980, Algorithm 1, in the form of optax: the bias corrections are applied to both
+//! moments, then epsilon is added to the root.
+
+use burn::tensor::Tensor;
+
+use crate::backend::PolicyBackend;
+use crate::network::Network;
+
+/// Decay of the first moment.
+pub const BETA_1: f64 = 0.9;
+/// Decay of the second moment.
+pub const BETA_2: f64 = 0.999;
+/// Added to the root of the second moment.
+pub const EPSILON: f64 = 1e-8;
+
+/// The numbers of one step of Adam, the same for all parameters.
+///
+/// The corrections of both moments are folded into `rate` and `epsilon`, so that a step reads
+/// `parameter -= rate · first / (sqrt(second) + epsilon)`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AdamStep {
+    /// Decay of the first moment.
+    pub beta_1: f64,
+    /// Decay of the second moment.
+    pub beta_2: f64,
+    /// Learning rate with both corrections.
+    pub rate: f64,
+    /// Epsilon with the correction of the second moment.
+    pub epsilon: f64,
+}
+
+impl AdamStep {
+    /// The numbers of step `index`, counted from 1.
+    pub fn new(learning_rate: f64, index: u64) -> Self {
+        let power = i32::try_from(index).unwrap_or(i32::MAX);
+        let correction_1 = 1.0 - BETA_1.powi(power);
+        let correction_2 = (1.0 - BETA_2.powi(power)).sqrt();
+        Self {
+            beta_1: BETA_1,
+            beta_2: BETA_2,
+            rate: learning_rate * correction_2 / correction_1,
+            epsilon: EPSILON * correction_2,
+        }
+    }
+}
+
+/// The moments of one network's parameters.
+#[derive(Debug, Clone)]
+pub struct Moments<B: PolicyBackend> {
+    /// First moments, in the order of [`Network::parameters`].
+    pub first: Vec<Tensor<B, 3>>,
+    /// Second moments, in the same order.
+    pub second: Vec<Tensor<B, 3>>,
+}
+
+impl<B: PolicyBackend> Moments<B> {
+    /// Zero moments for all parameters of `network`.
+    pub fn zeros(network: &Network<B>) -> Self {
+        let zeros = || {
+            network
+                .parameters()
+                .into_iter()
+                .map(|(_, tensor)| tensor.zeros_like())
+                .collect()
+        };
+        Self {
+            first: zeros(),
+            second: zeros(),
+        }
+    }
+
+    /// Moves all parameters of `network` by one step.
+    pub fn step(
+        &mut self,
+        step: &AdamStep,
+        network: &mut Network<B>,
+        gradients: Vec<Tensor<B, 3>>,
+    ) {
+        let moments = self.first.iter_mut().zip(&mut self.second);
+        for ((parameter, gradient), (first, second)) in network
+            .parameters_mut()
+            .into_iter()
+            .zip(gradients)
+            .zip(moments)
+        {
+            B::adam(step, parameter, gradient, first, second);
+        }
+    }
+}
+
+/// Moves every parameter of `target` towards `online`: `target ← rate · online + (1 - rate) · target`.
+pub fn blend<B: PolicyBackend>(target: &mut Network<B>, online: &Network<B>, rate: f64) {
+    let online = online.parameters();
+    for (target, (_, online)) in target.parameters_mut().into_iter().zip(online) {
+        B::blend(target, online, rate);
+    }
+}

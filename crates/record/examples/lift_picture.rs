@@ -1,0 +1,44 @@
+//! Renders the scripted expert lifting the cube, without a window: a video, a strip of frames and one picture.
+//!
+//! `cargo run --release -p onestep_record --example lift_picture -- docs/images`
+
+use std::{convert::Infallible, error::Error, path::PathBuf};
+
+use bevy::app::App;
+use onestep_agent::AgentMode;
+use onestep_record::video::{VideoOptions, record_rollout};
+use onestep_sim::{
+    SimPlugin,
+    visual::{SimVisualPlugin, default_camera},
+};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let folder = PathBuf::from(std::env::args().nth(1).unwrap_or_else(|| ".".to_owned()));
+    let build = |app: &mut App| {
+        app.add_plugins((SimPlugin { mode: AgentMode::Scripted, ..SimPlugin::default() }, SimVisualPlugin::default()));
+        app.world_mut().spawn(default_camera());
+        Ok::<(), Infallible>(())
+    };
+    let video = VideoOptions {
+        width: 480,
+        height: 360,
+        every: 2,
+        out: folder.join("lift.gif"),
+        strip: Some(folder.join("lift-strip.png")),
+        strip_frames: 5,
+        ..VideoOptions::default()
+    };
+    let picture = VideoOptions {
+        width: 1280,
+        height: 800,
+        every: u32::MAX,
+        out: folder.join("lift.png"),
+        ..VideoOptions::default()
+    };
+    for options in [picture, video] {
+        let report = record_rollout(&options, build)?;
+        let file = options.out.display();
+        println!("{file}: {} frames of {} control steps, rendered by {}", report.frames, report.ticks, report.adapter);
+    }
+    Ok(())
+}

@@ -1,0 +1,525 @@
+//! Frames and the files they become: GIF, PNG and strips of frames side by side.
+//!
+//! Files are written under a temporary name and renamed when they are whole.
+
+use std::{
+    fs::File,
+    io::{self, BufWriter, Write},
+    path::{Path, PathBuf},
+};
+
+use color_quant::NeuQuant;
+
+/// One picture: 8-bit sRGB.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frame {
+    /// Pixels in a row.
+    pub width: u32,
+    /// Rows.
+    pub height: u32,
+    /// `[height, width, 3]`, from the upper left corner.
+    pub rgb: Vec<u8>,
+}
+
+impl Frame {
+    /// A picture in one colour.
+    #[must_use]
+    pub fn filled(width: u32, height: u32, color: [u8; 3]) -> Self {
+        let pixels = width as usize * height as usize;
+        Self { width, height, rgb: color.iter().copied().cycle().take(3 * pixels).collect() }
+    }
+
+    /// The same picture with `height` rows: each new pixel is the mean of the area it covers.
+    #[must_use]
+    pub fn scaled_to_height(&self, height: u32) -> Self {
+        if height == 0 || self.height == 0 || height >= self.height {
+            return self.clone();
+        }
+        let width = ((u64::from(self.width) * u64::from(height) / u64::from(self.height)) as u32).max(1);
+        let narrow = resample(&self.rgb, self.width as usize, self.height as usize, width as usize);
+        // Transposed in between: the same code does columns and rows.
+        let turned = transpose(&narrow, width as usize, self.height as usize);
+        let short = resample(&turned, self.height as usize, width as usize, height as usize);
+        Self { width, height, rgb: transpose(&short, height as usize, width as usize) }
+    }
+
+    /// The pictures from left to right, `gap` white pixels between them. All must have the height of the first;
+    /// others are left out.
+    #[must_use]
+    pub fn side_by_side(frames: &[Self], gap: u32) -> Option<Self> {
+        let height = frames.first()?.height;
+        let frames: Vec<&Self> = frames.iter().filter(|frame| frame.height == height).collect();
+        let gaps = gap * (frames.len() as u32).saturating_sub(1);
+        let width = frames.iter().map(|frame| frame.width).sum::<u32>() + gaps;
+        let mut rgb = Vec::with_capacity(3 * width as usize * height as usize);
+        for y in 0..height as usize {
+            for (k, frame) in frames.iter().enumerate() {
+                if k > 0 {
+                    rgb.extend(std::iter::repeat_n(255, 3 * gap as usize));
+                }
+                let row = 3 * frame.width as usize;
+                rgb.extend_from_slice(frame.rgb.get(y * row..(y + 1) * row)?);
+            }
+        }
+        Some(Self { width, height, rgb })
+    }
+
+    /// Writes a PNG.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn write_png(&self, path: &Path) -> io::Result<()> {
+        let mut file = PartialFile::create(path)?;
+        let mut encoder = png::Encoder::new(&mut file, self.width, self.height);
+        encoder.set_color(png::ColorType::Rgb);
+        encoder.set_depth(png::BitDepth::Eight);
+        encoder.set_compression(png::Compression::High);
+        encoder.set_source_srgb(png::SrgbRenderingIntent::Perceptual);
+        let mut writer = encoder.write_header()?;
+        writer.write_image_data(&self.rgb)?;
+        writer.finish()?;
+        file.finish()
+    }
+}
+
+/// Rows of `width` RGB pixels, each shrunk to `new_width` by the mean over the covered stretch.
+fn resample(rgb: &[u8], width: usize, height: usize, new_width: usize) -> Vec<u8> {
+    let mut out = Vec::with_capacity(3 * new_width * height);
+    let scale = width as f32 / new_width as f32;
+    for row in rgb.chunks_exact(3 * width).take(height) {
+        for x in 0..new_width {
+            let (low, high) = (x as f32 * scale, (x + 1) as f32 * scale);
+            let mut sum = [0.0f32; 3];
+            let mut total = 0.0;
+            for (i, pixel) in row.chunks_exact(3).enumerate().take(high.ceil() as usize).skip(low as usize) {
+                let weight = (high.min(i as f32 + 1.0) - low.max(i as f32)).max(0.0);
+                total += weight;
+                for (sum, value) in sum.iter_mut().zip(pixel) {
+                    *sum += weight * f32::from(*value);
+                }
+            }
+            out.extend(sum.map(|value| (value / total.max(1e-6)).round() as u8));
+        }
+    }
+    out
+}
+
+fn transpose(rgb: &[u8], width: usize, height: usize) -> Vec<u8> {
+    let mut out = Vec::with_capacity(rgb.len());
+    for x in 0..width {
+        for y in 0..height {
+            let start = 3 * (y * width + x);
+            out.extend_from_slice(rgb.get(start..start + 3).unwrap_or(&[0; 3]));
+        }
+    }
+    out
+}
+
+/// A file that gets its name only when it is whole. Dropped before that, it leaves nothing behind.
+#[derive(Debug)]
+pub(crate) struct PartialFile {
+    path: PathBuf,
+    temporary: PathBuf,
+    writer: Option<BufWriter<File>>,
+}
+
+impl PartialFile {
+    pub(crate) fn create(path: &Path) -> io::Result<Self> {
+        let Some(name) = path.file_name() else {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "the path names no file"));
+        };
+        if path.is_dir() {
+            return Err(io::Error::new(io::ErrorKind::IsADirectory, "the path is a folder; add a file name"));
+        }
+        let mut temporary_name = name.to_owned();
+        temporary_name.push(format!(".{}.tmp", std::process::id()));
+        let temporary = path.with_file_name(temporary_name);
+        let writer = Some(BufWriter::new(File::create(&temporary)?));
+        Ok(Self { path: path.to_owned(), temporary, writer })
+    }
+
+    pub(crate) fn finish(mut self) -> io::Result<()> {
+        if let Some(writer) = self.writer.take() {
+            let file = writer.into_inner().map_err(io::IntoInnerError::into_error)?;
+            file.sync_all()?;
+            std::fs::rename(&self.temporary, &self.path)?;
+            // The drop below has nothing left to remove.
+            self.temporary = PathBuf::new();
+        }
+        Ok(())
+    }
+}
+
+impl Write for PartialFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.writer.as_mut().map_or(Ok(0), |writer| writer.write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.writer.as_mut().map_or(Ok(()), Write::flush)
+    }
+}
+
+impl Drop for PartialFile {
+    fn drop(&mut self) {
+        if !self.temporary.as_os_str().is_empty() {
+            // Nothing better can be done with a failure here, and the file is only a leftover.
+            let _ = std::fs::remove_file(&self.temporary);
+        }
+    }
+}
+
+/// How many colours a GIF shows; the last of its 256 stands for "as before".
+const COLORS: usize = 255;
+const UNCHANGED: u8 = 255;
+
+/// Writes a GIF that plays for ever, frame by frame.
+///
+/// All frames share one palette, made from the first few frames, and a fixed dither pattern. So what stands still in
+/// the scene stays the same in the file, flickers nowhere and costs no bytes.
+pub(crate) struct GifWriter {
+    file: Option<PartialFile>,
+    encoder: Option<Coder>,
+    waiting: Vec<Frame>,
+    fps: f64,
+    last: Option<Frame>,
+}
+
+struct Coder {
+    encoder: gif::Encoder<PartialFile>,
+    lookup: Lookup,
+    canvas: Vec<u8>,
+    written: u64,
+    fps: f64,
+}
+
+impl GifWriter {
+    /// Frames that the palette is made of.
+    const PALETTE_FRAMES: usize = 4;
+    /// How long the last frame stays before the loop starts over, hundredths of a second.
+    const HOLD_CENTISECONDS: u16 = 60;
+
+    pub(crate) fn create(path: &Path, fps: f64) -> io::Result<Self> {
+        Ok(Self { file: Some(PartialFile::create(path)?), encoder: None, waiting: Vec::new(), fps, last: None })
+    }
+
+    pub(crate) fn push(&mut self, frame: Frame) -> io::Result<()> {
+        // One frame is held back, because the last one gets another delay.
+        let Some(frame) = self.last.replace(frame) else { return Ok(()) };
+        if let Some(encoder) = &mut self.encoder {
+            return encoder.write(&frame, 0);
+        }
+        self.waiting.push(frame);
+        if self.waiting.len() >= Self::PALETTE_FRAMES { self.start() } else { Ok(()) }
+    }
+
+    pub(crate) fn finish(mut self) -> io::Result<()> {
+        let last = self.last.take();
+        if self.encoder.is_none() {
+            self.waiting.extend(last.clone());
+            self.start_with(self.waiting.len().saturating_sub(1))?;
+        }
+        let Some(mut encoder) = self.encoder else { return Ok(()) };
+        if let Some(frame) = last {
+            encoder.write(&frame, Self::HOLD_CENTISECONDS)?;
+        }
+        encoder.encoder.into_inner().map_err(io::Error::other)?.finish()
+    }
+
+    fn start(&mut self) -> io::Result<()> {
+        self.start_with(self.waiting.len())
+    }
+
+    /// Makes the palette of all waiting frames and writes the first `count` of them.
+    fn start_with(&mut self, count: usize) -> io::Result<()> {
+        let (Some(first), Some(file)) = (self.waiting.first(), self.file.take()) else { return Ok(()) };
+        let too_large = |_| io::Error::new(io::ErrorKind::InvalidInput, "a GIF has at most 65535 pixels in a row");
+        let width = u16::try_from(first.width).map_err(too_large)?;
+        let height = u16::try_from(first.height).map_err(too_large)?;
+        let (palette, lookup) = palette_of(&self.waiting);
+        let canvas = vec![UNCHANGED; first.width as usize * first.height as usize];
+        let mut encoder = gif::Encoder::new(file, width, height, &palette).map_err(io::Error::other)?;
+        encoder.set_repeat(gif::Repeat::Infinite).map_err(io::Error::other)?;
+        let mut encoder = Coder { encoder, lookup, canvas, written: 0, fps: self.fps };
+        for frame in self.waiting.drain(..).take(count) {
+            encoder.write(&frame, 0)?;
+        }
+        self.encoder = Some(encoder);
+        Ok(())
+    }
+}
+
+impl Coder {
+    fn write(&mut self, frame: &Frame, hold_centiseconds: u16) -> io::Result<()> {
+        let (width, height) = (frame.width as usize, frame.height as usize);
+        let (mut left, mut right, mut top, mut bottom) = (width, 0, height, 0);
+        let mut indices = Vec::with_capacity(width * height);
+        for (i, (pixel, shown)) in frame.rgb.chunks_exact(3).zip(&mut self.canvas).enumerate() {
+            let (x, y) = (i % width, i / width);
+            let index = self.lookup.index(pixel, x, y);
+            if index == *shown {
+                indices.push(UNCHANGED);
+                continue;
+            }
+            *shown = index;
+            indices.push(index);
+            (left, right) = (left.min(x), right.max(x + 1));
+            (top, bottom) = (top.min(y), bottom.max(y + 1));
+        }
+        // A frame that changes nothing still takes its time.
+        if left >= right {
+            (left, right, top, bottom) = (0, 1, 0, 1);
+        }
+        let mut changed = Vec::with_capacity((right - left) * (bottom - top));
+        for row in indices.chunks_exact(width).take(bottom).skip(top) {
+            changed.extend_from_slice(row.get(left..right).unwrap_or_default());
+        }
+        // Delays are hundredths of a second; the running sum keeps the pace right on average.
+        let until = |frames: u64| (frames as f64 * 100.0 / self.fps).round() as u64;
+        let delay = until(self.written + 1) - until(self.written);
+        self.written += 1;
+        self.encoder
+            .write_frame(&gif::Frame {
+                delay: u16::try_from(delay).unwrap_or(u16::MAX).max(hold_centiseconds),
+                dispose: gif::DisposalMethod::Keep,
+                transparent: Some(UNCHANGED),
+                left: left as u16,
+                top: top as u16,
+                width: (right - left) as u16,
+                height: (bottom - top) as u16,
+                buffer: changed.into(),
+                ..gif::Frame::default()
+            })
+            .map_err(io::Error::other)
+    }
+}
+
+/// The nearest palette entry of every colour, at six bits a channel.
+struct Lookup(Vec<u8>);
+
+impl Lookup {
+    /// Fixed dither pattern of Bayer, 4 by 4, as offsets in sixteenths of the strength.
+    const BAYER: [i32; 16] = [-8, 0, -6, 2, 4, -4, 6, -2, -5, 3, -7, 1, 7, -1, 5, -3];
+    /// How far the pattern moves a channel, 8-bit steps in all.
+    const STRENGTH: i32 = 6;
+
+    fn index(&self, pixel: &[u8], x: usize, y: usize) -> u8 {
+        let offset = Self::BAYER.get((y % 4) * 4 + x % 4).copied().unwrap_or(0) * Self::STRENGTH / 16;
+        let key = pixel.iter().fold(0, |key, value| {
+            let moved = (i32::from(*value) + offset).clamp(0, 255) as usize;
+            key << 6 | moved >> 2
+        });
+        self.0.get(key).copied().unwrap_or(0)
+    }
+}
+
+/// One palette for all `frames` (Kohonen's self-organising map, by A. Dekker's NeuQuant), and the way into it.
+fn palette_of(frames: &[Frame]) -> (Vec<u8>, Lookup) {
+    /// Pixels that the map sees; more make it slower, not better.
+    const PIXELS: usize = 200_000;
+    /// 1 is the best quality, 30 the fastest.
+    const SAMPLING: i32 = 3;
+    let total: usize = frames.iter().map(|frame| frame.rgb.len() / 3).sum();
+    let stride = (total / PIXELS).max(1) | 1;
+    let sample: Vec<u8> = frames
+        .iter()
+        .flat_map(|frame| frame.rgb.chunks_exact(3))
+        .step_by(stride)
+        .flat_map(|pixel| pixel.iter().copied().chain([255]))
+        .collect();
+    let mut palette = NeuQuant::new(SAMPLING, COLORS, &sample).color_map_rgb();
+    palette.truncate(3 * COLORS);
+    let colors: Vec<[i32; 3]> = palette
+        .chunks_exact(3)
+        .map(|color| {
+            let mut channels = [0; 3];
+            for (channel, value) in channels.iter_mut().zip(color) {
+                *channel = i32::from(*value);
+            }
+            channels
+        })
+        .collect();
+    let lookup = (0..1usize << 18)
+        .map(|key| {
+            let wanted = [key >> 12, key >> 6 & 63, key & 63].map(|c| (c << 2 | 2) as i32);
+            let distance = |color: &[i32; 3]| -> i32 {
+                // The eye sees green best and blue least.
+                color.iter().zip(wanted).zip([3, 6, 1]).map(|((c, w), weight)| weight * (c - w) * (c - w)).sum()
+            };
+            let nearest = colors.iter().enumerate().min_by_key(|(_, color)| distance(color));
+            nearest.map_or(0, |(index, _)| index as u8)
+        })
+        .collect();
+    palette.resize(3 * (COLORS + 1), 0);
+    (palette, Lookup(lookup))
+}
+
+/// Keeps a few frames spread evenly over a run of unknown length, always with the first and the last.
+pub(crate) struct StripKeeper {
+    count: usize,
+    stride: u64,
+    seen: u64,
+    kept: Vec<(u64, Frame)>,
+    last: Option<(u64, Frame)>,
+}
+
+impl StripKeeper {
+    /// Widest strip, pixels.
+    const MAX_WIDTH: u32 = 2400;
+    const GAP: u32 = 6;
+
+    pub(crate) fn new(count: usize) -> Self {
+        Self { count: count.max(1), stride: 1, seen: 0, kept: Vec::new(), last: None }
+    }
+
+    pub(crate) fn push(&mut self, frame: &Frame) {
+        if self.seen.is_multiple_of(self.stride) {
+            // Memory stays bounded: whenever it is full, every second frame goes.
+            if self.kept.len() >= 8 * self.count {
+                self.stride *= 2;
+                self.kept.retain(|(number, _)| number % self.stride == 0);
+            }
+            if self.seen.is_multiple_of(self.stride) {
+                self.kept.push((self.seen, frame.clone()));
+            }
+        }
+        self.last = Some((self.seen, frame.clone()));
+        self.seen += 1;
+    }
+
+    /// The strip, not wider than [`Self::MAX_WIDTH`].
+    pub(crate) fn strip(mut self) -> Option<Frame> {
+        let last = self.last.take()?;
+        self.kept.retain(|(number, _)| *number != last.0);
+        self.kept.push(last);
+        let count = self.count.min(self.kept.len());
+        let end = self.kept.last().map_or(0, |(number, _)| *number);
+        let mut chosen: Vec<Frame> = Vec::with_capacity(count);
+        for k in 0..count {
+            let wanted = if count == 1 { end } else { end * k as u64 / (count as u64 - 1) };
+            let nearest = self.kept.iter().min_by_key(|(number, _)| number.abs_diff(wanted))?;
+            chosen.push(nearest.1.clone());
+        }
+        let width: u32 = chosen.iter().map(|frame| frame.width).sum();
+        let height = chosen.first()?.height;
+        if width > Self::MAX_WIDTH {
+            let height = (u64::from(height) * u64::from(Self::MAX_WIDTH) / u64::from(width)) as u32;
+            chosen = chosen.iter().map(|frame| frame.scaled_to_height(height.max(1))).collect();
+        }
+        Frame::side_by_side(&chosen, Self::GAP)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
+mod tests {
+    use super::*;
+
+    /// Grey, with a red square that has moved `step` pixels.
+    fn moving(step: u32) -> Frame {
+        let mut frame = Frame::filled(64, 48, [180, 182, 186]);
+        for y in 10..20 {
+            for x in step..step + 10 {
+                let at = 3 * (y * 64 + x) as usize;
+                frame.rgb[at..at + 3].copy_from_slice(&[200, 20, 15]);
+            }
+        }
+        frame
+    }
+
+    fn decode(path: &Path) -> Vec<(u16, Vec<u8>)> {
+        let mut options = gif::DecodeOptions::new();
+        options.set_color_output(gif::ColorOutput::RGBA);
+        let mut decoder = options.read_info(File::open(path).unwrap()).unwrap();
+        let (width, height) = (decoder.width() as usize, decoder.height() as usize);
+        let mut canvas = vec![0; 4 * width * height];
+        let mut frames = Vec::new();
+        while let Some(frame) = decoder.read_next_frame().unwrap() {
+            for y in 0..frame.height as usize {
+                for x in 0..frame.width as usize {
+                    let from = 4 * (y * frame.width as usize + x);
+                    let to = 4 * ((y + frame.top as usize) * width + x + frame.left as usize);
+                    if frame.buffer[from + 3] != 0 {
+                        canvas[to..to + 4].copy_from_slice(&frame.buffer[from..from + 4]);
+                    }
+                }
+            }
+            frames.push((frame.delay, canvas.clone()));
+        }
+        frames
+    }
+
+    #[test]
+    fn a_gif_shows_what_was_put_in() {
+        let folder = tempfile::tempdir().unwrap();
+        // Fewer frames than the palette waits for, as many, more.
+        for count in [1, 2, 4, 5, 9] {
+            let path = folder.path().join(format!("{count}.gif"));
+            let mut gif = GifWriter::create(&path, 30.0).unwrap();
+            for step in 0..count {
+                gif.push(moving(3 * step)).unwrap();
+            }
+            gif.finish().unwrap();
+            let frames = decode(&path);
+            assert_eq!(frames.len(), count as usize);
+            let delays: u32 = frames.iter().rev().skip(1).map(|(delay, _)| u32::from(*delay)).sum();
+            assert_eq!(delays, ((count - 1) as f64 * 100.0 / 30.0).round() as u32);
+            for (step, (_, shown)) in frames.iter().enumerate() {
+                let wanted = moving(3 * step as u32);
+                for (shown, wanted) in shown.chunks_exact(4).zip(wanted.rgb.chunks_exact(3)) {
+                    let off = shown.iter().zip(wanted).map(|(a, b)| a.abs_diff(*b)).max().unwrap();
+                    assert!(off <= 12, "{shown:?} instead of {wanted:?}");
+                }
+            }
+        }
+        let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+        assert!(left.iter().all(|path| path.extension().unwrap() == "gif"), "{left:?}");
+    }
+
+    #[test]
+    fn a_broken_off_file_leaves_nothing_and_keeps_the_old_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.gif");
+        std::fs::write(&path, b"old").unwrap();
+        let mut gif = GifWriter::create(&path, 10.0).unwrap();
+        gif.push(moving(0)).unwrap();
+        drop(gif);
+        assert_eq!(std::fs::read(&path).unwrap(), b"old");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_png_comes_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.png");
+        moving(5).write_png(&path).unwrap();
+        let decoder = png::Decoder::new(std::io::BufReader::new(File::open(&path).unwrap()));
+        let mut reader = decoder.read_info().unwrap();
+        let mut rgb = vec![0; reader.output_buffer_size().unwrap()];
+        reader.next_frame(&mut rgb).unwrap();
+        assert_eq!(rgb, moving(5).rgb);
+    }
+
+    #[test]
+    fn a_strip_has_first_and_last_and_bounded_memory() {
+        let mut keeper = StripKeeper::new(4);
+        for number in 0..1000u32 {
+            keeper.push(&Frame::filled(8, 4, [(number / 4) as u8, 0, 0]));
+            assert!(keeper.kept.len() <= 33);
+        }
+        let strip = keeper.strip().unwrap();
+        assert_eq!((strip.width, strip.height), (4 * 8 + 3 * StripKeeper::GAP, 4));
+        let reds: Vec<u8> = (0..4).map(|k| strip.rgb[3 * (k * (8 + StripKeeper::GAP as usize) + 2)]).collect();
+        assert_eq!((reds[0], reds[3]), (0, 249));
+        assert!(reds[1].abs_diff(83) < 10 && reds[2].abs_diff(166) < 10, "{reds:?}");
+    }
+
+    #[test]
+    fn scaling_keeps_the_mean() {
+        let frame = moving(20);
+        let small = frame.scaled_to_height(20);
+        assert_eq!((small.width, small.height), (26, 20));
+        let mean = |frame: &Frame| frame.rgb.iter().map(|v| f64::from(*v)).sum::<f64>() / frame.rgb.len() as f64;
+        assert!((mean(&frame) - mean(&small)).abs() < 1.0);
+    }
+}

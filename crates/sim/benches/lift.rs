@@ -1,0 +1,2 @@
+//! Control steps per second.
+fn main() {}

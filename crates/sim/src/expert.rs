@@ -1,0 +1,187 @@
+//! Scripted experts.
+
+use bevy::ecs::component::Component;
+use bevy::math::{DVec3, Vec2};
+use rand::{Rng, RngExt};
+use rand_distr::{Distribution, StandardNormal};
+
+use crate::controller::ACTION_DIM;
+use crate::task::ArenaView;
+
+/// What an expert remembers between two steps. Reset with the episode.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ExpertMemory {
+    phase: Phase,
+    /// Control steps in this phase.
+    steps: u32,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Phase {
+    /// To a point above the object, fingers opening.
+    #[default]
+    Approach,
+    /// Straight down around the object.
+    Descend,
+    /// Fingers closing.
+    Close,
+    /// Up with the object.
+    Lift,
+}
+
+impl ExpertMemory {
+    fn enter(&mut self, phase: Phase) {
+        *self = Self { phase, steps: 0 };
+    }
+}
+
+/// How a scripted expert is disturbed, so that its demonstrations cover more than one path.
+#[derive(Component, Debug, Clone, Copy, Default, PartialEq)]
+pub struct ExpertNoise {
+    /// Standard deviation of the noise that is added to every number of an action.
+    pub std: f32,
+    /// Probability that a step's action is replaced by a uniform random one.
+    pub random_action_probability: f32,
+}
+
+impl ExpertNoise {
+    /// Disturbs an action and clips it to [-1, 1].
+    pub fn apply(&self, action: &mut [f32; ACTION_DIM], random: &mut impl Rng) {
+        // The same number of draws in every step, whatever the settings: streams stay comparable.
+        let replace = random.random::<f32>() < self.random_action_probability;
+        for value in action {
+            let normal: f32 = StandardNormal.sample(random);
+            let uniform = random.random_range(-1.0..=1.0);
+            *value = if replace { uniform } else { (*value + self.std * normal).clamp(-1.0, 1.0) };
+        }
+    }
+}
+
+/// Grasps the first object from above and lifts it: a phase machine with proportional control, which goes back to the
+/// approach whenever the grasp is missed or lost.
+#[derive(Debug, Clone)]
+pub(crate) struct GraspLift {
+    /// Height to which the object must come.
+    goal_height: f64,
+}
+
+impl GraspLift {
+    pub(crate) fn new(goal_height: f64) -> Self {
+        Self { goal_height }
+    }
+
+    pub(crate) fn act(&self, view: &ArenaView<'_>, memory: &mut ExpertMemory) -> [f32; ACTION_DIM] {
+        let Some(object) = view.objects.first() else { return [0.0; ACTION_DIM] };
+        let to_object = object.translation - view.grip_site;
+        let horizontal = to_object.truncate().length();
+        let turn = level_and_align(view, object.rotation * DVec3::X);
+
+        memory.steps += 1;
+        match memory.phase {
+            Phase::Approach => {
+                if horizontal < ALIGNED && turn.z.abs() < ALIGNED_ANGLE && to_object.z > -HOVER - 0.02 {
+                    memory.enter(Phase::Descend);
+                }
+            }
+            Phase::Descend => {
+                if horizontal > 2.5 * ALIGNED && to_object.z < -0.5 * HOVER {
+                    memory.enter(Phase::Approach);
+                } else if to_object.z.abs() < REACHED && horizontal < ALIGNED {
+                    memory.enter(Phase::Close);
+                }
+            }
+            Phase::Close => {
+                if memory.steps >= CLOSING_STEPS {
+                    memory.enter(if holds(view) { Phase::Lift } else { Phase::Approach });
+                }
+            }
+            Phase::Lift => {
+                if !holds(view) || to_object.length() > LOST {
+                    memory.enter(Phase::Approach);
+                }
+            }
+        }
+
+        let (target, gripper) = match memory.phase {
+            Phase::Approach => (to_object + DVec3::Z * HOVER, OPEN),
+            Phase::Descend => (to_object, OPEN),
+            Phase::Close => (to_object, CLOSE),
+            // A little higher than needed: the goal must be passed, not approached.
+            Phase::Lift => (DVec3::Z * (self.goal_height + 0.03 - view.grip_site.z), CLOSE),
+        };
+        let translation = (target * TRANSLATION_GAIN).as_vec3();
+        let rotation = (turn * ROTATION_GAIN).as_vec3();
+        let clip = |value: f32| value.clamp(-1.0, 1.0);
+        [
+            clip(translation.x),
+            clip(translation.y),
+            clip(translation.z),
+            clip(rotation.x),
+            clip(rotation.y),
+            clip(rotation.z),
+            gripper,
+        ]
+    }
+}
+
+const OPEN: f32 = -1.0;
+const CLOSE: f32 = 1.0;
+/// Height of the grip site above the object's centre before going down: the finger tips pass over its top.
+const HOVER: f64 = 0.05;
+/// Horizontal distance, metres, and yaw, radians, that are good enough to go down and to close.
+const ALIGNED: f64 = 0.008;
+const ALIGNED_ANGLE: f64 = 0.15;
+/// Vertical distance that is good enough to close.
+const REACHED: f64 = 0.006;
+/// Control steps that the fingers need to close on an object from fully open.
+const CLOSING_STEPS: u32 = 9;
+/// A finger further closed than this holds nothing.
+const EMPTY: f64 = 0.012;
+/// An object further from the grip site than this is lost.
+const LOST: f64 = 0.03;
+/// Action per metre and per radian of error.
+const TRANSLATION_GAIN: f64 = 50.0;
+const ROTATION_GAIN: f64 = 4.0;
+
+/// Something is between the fingers.
+fn holds(view: &ArenaView<'_>) -> bool {
+    view.fingers[0] > EMPTY
+}
+
+/// The small rotation that points the hand straight down and lines the fingers up with the object's nearest side.
+fn level_and_align(view: &ArenaView<'_>, side: DVec3) -> DVec3 {
+    let level = (view.hand * DVec3::Z).cross(DVec3::NEG_Z);
+    let angle = |v: DVec3| f64::from(Vec2::new(v.x as f32, v.y as f32).to_angle());
+    let quarter = std::f64::consts::FRAC_PI_2;
+    let yaw = angle(side) - angle(view.hand * DVec3::Y);
+    let yaw = yaw - quarter * (yaw / quarter).round();
+    DVec3::new(level.x, level.y, yaw)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::SeedableRng;
+    use rand_chacha::ChaCha8Rng;
+
+    #[test]
+    fn noise_of_zero_changes_nothing() {
+        let mut action = [0.5, -1.0, 1.0, 0.0, 0.1, 0.2, -1.0];
+        let before = action;
+        ExpertNoise::default().apply(&mut action, &mut ChaCha8Rng::seed_from_u64(0));
+        assert_eq!(action, before);
+    }
+
+    #[test]
+    fn disturbed_actions_stay_in_range() {
+        let mut random = ChaCha8Rng::seed_from_u64(0);
+        for noise in [
+            ExpertNoise { std: 2.0, random_action_probability: 0.0 },
+            ExpertNoise { std: 0.0, random_action_probability: 1.0 },
+        ] {
+            let mut action = [0.9; ACTION_DIM];
+            noise.apply(&mut action, &mut random);
+            assert!(action.iter().all(|value| value.abs() <= 1.0) && action != [0.9; ACTION_DIM]);
+        }
+    }
+}

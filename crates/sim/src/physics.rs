@@ -1,0 +1,330 @@
+//! One arena's physics world: the robot as a rapier multibody, fixtures and free objects. Z up, metres.
+
+use bevy::math::{DQuat, DVec3, Vec3};
+use bevy_rapier3d::rapier::glamx::DPose3;
+use bevy_rapier3d::rapier::math::{Pose, Vector};
+use bevy_rapier3d::rapier::prelude::{
+    CoefficientCombineRule, ColliderBuilder, GenericJoint, Group, InteractionGroups, InteractionTestMode,
+    IntegrationParameters, JointAxesMask, JointAxis, MassProperties, Multibody, MultibodyDofCoupling, MultibodyIndex,
+    PhysicsWorld, RigidBodyBuilder, RigidBodyHandle, SpringCoefficients,
+};
+
+use crate::kinematics::{RigidInertia, half_turn, pose_from_data};
+use crate::robot::{ARM_JOINTS, BoxCollider, Robot};
+use crate::scene::{Fixture, Object, PhysicsSettings};
+
+/// The hand and the fingers touch the world, never each other.
+const ROBOT: InteractionGroups = InteractionGroups::new(Group::GROUP_1, Group::GROUP_2, InteractionTestMode::And);
+const WORLD: InteractionGroups = InteractionGroups::new(Group::GROUP_2, Group::ALL, InteractionTestMode::And);
+
+/// Index of a rotation about z, and of a translation along y, among a joint's six coordinates.
+const ANG_Z: usize = 5;
+const LIN_Y: usize = 1;
+
+/// Fingers of a gripper.
+pub(crate) const FINGERS: usize = 2;
+
+/// What the robot's joints do now.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct JointState {
+    pub(crate) positions: [f64; ARM_JOINTS],
+    pub(crate) velocities: [f64; ARM_JOINTS],
+    pub(crate) fingers: [f64; FINGERS],
+    pub(crate) finger_velocities: [f64; FINGERS],
+}
+
+/// The physics of one arena.
+pub(crate) struct World {
+    rapier: PhysicsWorld,
+    links: [RigidBodyHandle; ARM_JOINTS],
+    fingers: [RigidBodyHandle; FINGERS],
+    multibody: Option<MultibodyIndex>,
+    limits: [[f64; 2]; ARM_JOINTS + FINGERS],
+    objects: Vec<RigidBodyHandle>,
+    dt: f64,
+}
+
+/// Single precision of a double precision pose.
+pub(crate) fn single(pose: &DPose3) -> Pose {
+    Pose::from_parts(pose.translation.as_vec3(), pose.rotation.as_quat())
+}
+
+/// Double precision of a single precision pose.
+pub(crate) fn double(pose: &Pose) -> DPose3 {
+    DPose3::from_parts(pose.translation.as_dvec3(), pose.rotation.as_dquat())
+}
+
+impl World {
+    /// Builds everything anew. Two worlds built from the same arguments behave the same to the bit.
+    pub(crate) fn new(
+        robot: &Robot,
+        base_position: [f64; 3],
+        joint_positions: &[f64; ARM_JOINTS],
+        fixtures: &[Fixture],
+        objects: &[Object],
+        settings: &PhysicsSettings,
+    ) -> Self {
+        let dt = settings.control_period_secs / f64::from(settings.substeps);
+        let mut rapier = PhysicsWorld {
+            gravity: Vector::new(0.0, 0.0, settings.gravity as f32),
+            integration_parameters: integration_parameters(settings, dt),
+            ..PhysicsWorld::default()
+        };
+
+        for fixture in fixtures {
+            let body = RigidBodyBuilder::fixed().translation(fixture.center.as_vec3());
+            let [x, y, z] = fixture.half_extents.as_vec3().to_array();
+            rapier.insert(body, collider(ColliderBuilder::cuboid(x, y, z), fixture.friction, WORLD));
+        }
+
+        let base = rapier.insert_body(RigidBodyBuilder::fixed().pose(single(&DPose3::from_translation(base_position.into()))));
+        let mut links = [base; ARM_JOINTS];
+        let mut parent = base;
+        for (handle, link) in links.iter_mut().zip(&robot.links) {
+            *handle = rapier.insert_body(robot_body(&RigidInertia::sum(&link.inertials)));
+            let mut joint = GenericJoint { locked_axes: !JointAxesMask::ANG_Z, ..GenericJoint::default() };
+            joint.local_frame1 = single(&pose_from_data(link.position, link.rpy));
+            rapier.multibody_joints.insert(parent, *handle, joint, false);
+            parent = *handle;
+        }
+        let hand = pose_from_data(robot.hand.position, robot.hand.rpy);
+        for shape in &robot.hand.colliders {
+            insert_box(&mut rapier, parent, &hand, shape);
+        }
+        let mut fingers = [base; FINGERS];
+        let mass = RigidInertia::sum(&robot.gripper.inertials);
+        for (handle, rotation) in fingers.iter_mut().zip([DQuat::IDENTITY, half_turn()]) {
+            *handle = rapier.insert_body(robot_body(&mass));
+            for shape in &robot.gripper.colliders {
+                insert_box(&mut rapier, *handle, &DPose3::IDENTITY, shape);
+            }
+            let mut joint = GenericJoint { locked_axes: !JointAxesMask::LIN_Y, ..GenericJoint::default() };
+            joint.local_frame1 = single(&(hand * DPose3::from_parts(robot.gripper.position.into(), rotation)));
+            rapier.multibody_joints.insert(parent, *handle, joint, false);
+        }
+
+        let objects = objects
+            .iter()
+            .map(|object| {
+                let [x, y, z] = object.half_extents.as_vec3().to_array();
+                let shape = ColliderBuilder::cuboid(x, y, z).density(object.density as f32);
+                let body = RigidBodyBuilder::dynamic().pose(single(&object.pose)).can_sleep(false);
+                rapier.insert(body, collider(shape, object.friction, WORLD)).0
+            })
+            .collect();
+
+        let mut limits = [robot.gripper.travel; ARM_JOINTS + FINGERS];
+        for (limit, link) in limits.iter_mut().zip(&robot.links) {
+            *limit = link.limits;
+        }
+        let multibody = rapier.multibody_joints.rigid_body_link(base).map(|link| link.multibody);
+        let mut world = Self { rapier, links, fingers, multibody, limits, objects, dt };
+        world.place_robot(robot, joint_positions);
+        world
+    }
+
+    /// Sets joint positions and everything about the multibody that rapier does not take from joints.
+    fn place_robot(&mut self, robot: &Robot, joint_positions: &[f64; ARM_JOINTS]) {
+        let PhysicsWorld { bodies, colliders, multibody_joints, .. } = &mut self.rapier;
+        for handle in self.links.iter().chain(&self.fingers) {
+            if let Some(body) = bodies.get_mut(*handle) {
+                body.recompute_mass_properties_from_colliders(colliders);
+            }
+        }
+        let finger_ids = self.fingers.map(|handle| multibody_joints.rigid_body_link(handle).map_or(0, |link| link.id));
+        let Some(multibody) = self.multibody.and_then(|index| multibody_joints.get_multibody_mut(index)) else { return };
+        multibody.set_self_contacts_enabled(false);
+        // The first call finds out that the base is fixed and drops its six degrees of freedom.
+        multibody.forward_kinematics(bodies, true);
+        let start: Vec<f32> =
+            joint_positions.iter().chain(&[robot.home.finger_position; FINGERS]).map(|position| *position as f32).collect();
+        multibody.apply_displacements(&start);
+        for (i, damping) in multibody.damping_mut().iter_mut().enumerate() {
+            *damping = robot.links.get(i).map_or(robot.gripper.damping, |link| link.damping) as f32;
+        }
+        for (i, armature) in multibody.armature_mut().iter_mut().enumerate() {
+            *armature = robot.links.get(i).map_or(robot.gripper.armature, |link| link.armature) as f32;
+        }
+        multibody.add_dof_coupling(MultibodyDofCoupling {
+            link1: finger_ids[0],
+            dof1: 0,
+            axis1: LIN_Y,
+            link2: finger_ids[1],
+            dof2: 0,
+            axis2: LIN_Y,
+            coeff: 1.0,
+            offset: 0.0,
+        });
+        multibody.forward_kinematics(bodies, false);
+        multibody.update_rigid_bodies(bodies, true);
+    }
+
+    fn multibody(&self) -> Option<&Multibody> {
+        self.rapier.multibody_joints.get_multibody(self.multibody?)
+    }
+
+    /// Length of a physics step.
+    pub(crate) fn dt(&self) -> f64 {
+        self.dt
+    }
+
+    /// Joint positions and velocities.
+    pub(crate) fn joints(&self) -> JointState {
+        let mut state = JointState {
+            positions: [0.0; ARM_JOINTS],
+            velocities: [0.0; ARM_JOINTS],
+            fingers: [0.0; FINGERS],
+            finger_velocities: [0.0; FINGERS],
+        };
+        let Some(multibody) = self.multibody() else { return state };
+        let positions = state.positions.iter_mut().chain(&mut state.fingers);
+        for (i, (position, link)) in positions.zip(multibody.links().skip(1)).enumerate() {
+            *position = f64::from(link.joint().coords()[if i < ARM_JOINTS { ANG_Z } else { LIN_Y }]);
+        }
+        let velocities = state.velocities.iter_mut().chain(&mut state.finger_velocities);
+        for (velocity, value) in velocities.zip(multibody.generalized_velocity().iter()) {
+            *velocity = f64::from(*value);
+        }
+        state
+    }
+
+    /// One physics step under motor torques (about `axes`, world frame) and a force on each finger towards opening.
+    pub(crate) fn step(
+        &mut self,
+        joints: &JointState,
+        axes: &[DVec3; ARM_JOINTS],
+        torques: &[f64; ARM_JOINTS],
+        opening_axis: DVec3,
+        finger_force: f64,
+    ) {
+        self.enable_near_limits(joints);
+        let bodies = &mut self.rapier.bodies;
+        // A motor turns its link forward and the link before it backward.
+        for (i, handle) in self.links.iter().enumerate() {
+            let Some(body) = bodies.get_mut(*handle) else { continue };
+            let mut torque = axes[i] * torques[i];
+            if i + 1 < ARM_JOINTS {
+                torque -= axes[i + 1] * torques[i + 1];
+            }
+            body.reset_torques(false);
+            body.add_torque(torque.as_vec3(), false);
+        }
+        // The two forces are opposite and on one line, so the hand feels no reaction.
+        for (handle, sign) in self.fingers.iter().zip([1.0, -1.0]) {
+            if let Some(body) = bodies.get_mut(*handle) {
+                body.reset_forces(false);
+                body.add_force((opening_axis * (sign * finger_force)).as_vec3(), false);
+            }
+        }
+        self.rapier.step();
+    }
+
+    /// A limit costs a constraint per step, so only joints that could reach theirs within a few steps get one.
+    fn enable_near_limits(&mut self, joints: &JointState) {
+        let joint_set = &mut self.rapier.multibody_joints;
+        let Some(multibody) = self.multibody.and_then(|index| joint_set.get_multibody_mut(index)) else { return };
+        let positions = joints.positions.iter().chain(&joints.fingers);
+        let velocities = joints.velocities.iter().chain(&joints.finger_velocities);
+        for (i, (((link, limits), position), velocity)) in
+            multibody.links_mut().skip(1).zip(&self.limits).zip(positions).zip(velocities).enumerate()
+        {
+            let reach = 3.0 * self.dt * velocity.abs();
+            let near = position - reach < limits[0] || position + reach > limits[1];
+            let axis = if i < ARM_JOINTS { JointAxis::AngZ } else { JointAxis::LinY };
+            let data = &mut link.joint.data;
+            if near {
+                data.set_limits(axis, limits.map(|limit| limit as f32));
+            } else {
+                data.limit_axes = JointAxesMask::empty();
+            }
+        }
+    }
+
+    /// Pose of the `index`-th object.
+    pub(crate) fn object(&self, index: usize) -> Option<&Pose> {
+        self.objects.get(index).and_then(|handle| self.rapier.bodies.get(*handle)).map(|body| body.position())
+    }
+
+    /// Poses of all objects.
+    pub(crate) fn objects(&self) -> impl Iterator<Item = &Pose> {
+        self.objects.iter().filter_map(|handle| self.rapier.bodies.get(*handle)).map(|body| body.position())
+    }
+
+    /// Linear and angular velocity of the `index`-th object.
+    pub(crate) fn object_velocity(&self, index: usize) -> Option<(Vec3, Vec3)> {
+        let body = self.rapier.bodies.get(*self.objects.get(index)?)?;
+        Some((body.linvel(), body.angvel()))
+    }
+
+    /// Adds to an object's velocity.
+    pub(crate) fn push(&mut self, index: usize, velocity: Vec3) {
+        if let Some(body) = self.objects.get(index).and_then(|handle| self.rapier.bodies.get_mut(*handle)) {
+            body.set_linvel(body.linvel() + velocity, true);
+        }
+    }
+
+    pub(crate) fn set_gravity(&mut self, gravity: Vec3) {
+        self.rapier.gravity = gravity;
+    }
+
+    /// Whether rapier found and disabled a body that was not finite in the last step.
+    pub(crate) fn quarantined(&self) -> bool {
+        !self.rapier.quarantine().is_empty()
+    }
+
+    /// Poses of the links and fingers, as the physics has them.
+    pub(crate) fn robot_poses(&self) -> impl Iterator<Item = &Pose> {
+        self.links.iter().chain(&self.fingers).filter_map(|handle| self.rapier.bodies.get(*handle)).map(|body| body.position())
+    }
+
+    /// Poses of the two fingers.
+    pub(crate) fn finger_poses(&self) -> [Pose; FINGERS] {
+        self.fingers.map(|handle| self.rapier.bodies.get(handle).map_or(Pose::IDENTITY, |body| *body.position()))
+    }
+}
+
+fn integration_parameters(settings: &PhysicsSettings, dt: f64) -> IntegrationParameters {
+    let softness = SpringCoefficients {
+        natural_frequency: settings.contact_frequency_hz as f32,
+        damping_ratio: settings.contact_damping_ratio as f32,
+    };
+    IntegrationParameters {
+        dt: dt as f32,
+        contact_softness: softness,
+        static_contact_softness: softness,
+        num_solver_iterations: settings.solver_iterations as usize,
+        num_internal_pgs_iterations: settings.pgs_iterations as usize,
+        num_internal_stabilization_iterations: settings.stabilization_iterations as usize,
+        // Nothing here is fast enough to pass through something else within a step.
+        max_ccd_substeps: 0,
+        normalized_prediction_distance: settings.prediction_distance as f32,
+        // Old contact points would let a grasped object creep.
+        contact_recycling: false,
+        contact_clustering: false,
+        friction_in_bias_pass: settings.friction_in_bias_pass,
+        ..IntegrationParameters::default()
+    }
+}
+
+fn collider(builder: ColliderBuilder, friction: f64, groups: InteractionGroups) -> ColliderBuilder {
+    // Of two surfaces the rougher one counts, as in MuJoCo.
+    builder.friction(friction as f32).friction_combine_rule(CoefficientCombineRule::Max).collision_groups(groups)
+}
+
+fn robot_body(mass: &RigidInertia) -> RigidBodyBuilder {
+    RigidBodyBuilder::dynamic()
+        .gravity_scale(0.0)
+        .can_sleep(false)
+        .additional_mass_properties(MassProperties::with_inertia_matrix(
+            mass.center.as_vec3(),
+            mass.mass as f32,
+            mass.inertia.as_mat3(),
+        ))
+}
+
+fn insert_box(rapier: &mut PhysicsWorld, body: RigidBodyHandle, frame: &DPose3, shape: &BoxCollider) {
+    let [x, y, z] = shape.half_extents.map(|half| half as f32);
+    let pose = *frame * DPose3::from_translation(shape.position.into());
+    let builder = ColliderBuilder::cuboid(x, y, z).position(single(&pose)).density(0.0);
+    rapier.insert_collider(collider(builder, shape.friction, ROBOT), Some(body));
+}

@@ -1,0 +1,163 @@
+//! What scene files of all tasks share: where the robot stands, tables, physics settings.
+
+use bevy::math::DVec3;
+use bevy_rapier3d::rapier::glamx::DPose3;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use crate::SimError;
+
+/// Where the robot stands and how it starts.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RobotPlacement {
+    /// Position of the base link, metres.
+    pub base_position: [f64; 3],
+    /// Standard deviation of the joint positions at reset, radians.
+    pub joint_noise_std: f64,
+}
+
+/// A fixed box.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Table {
+    /// Centre, metres.
+    pub center: [f64; 3],
+    /// Half extents, metres.
+    pub half_extents: [f64; 3],
+    /// Coefficient of dry friction.
+    pub friction: f64,
+}
+
+impl Table {
+    /// Height of the top.
+    #[must_use]
+    pub fn top(&self) -> f64 {
+        self.center[2] + self.half_extents[2]
+    }
+
+    /// The table as a part of the physics world.
+    #[must_use]
+    pub fn fixture(&self, name: &str) -> Fixture {
+        Fixture {
+            name: name.to_owned(),
+            center: self.center.into(),
+            half_extents: self.half_extents.into(),
+            friction: self.friction,
+        }
+    }
+}
+
+/// A box that does not move.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Fixture {
+    /// Name of the body.
+    pub name: String,
+    /// Centre, metres.
+    pub center: DVec3,
+    /// Half extents, metres.
+    pub half_extents: DVec3,
+    /// Coefficient of dry friction.
+    pub friction: f64,
+}
+
+/// A free box.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Object {
+    /// Name of the body.
+    pub name: String,
+    /// Half extents, metres.
+    pub half_extents: DVec3,
+    /// Density, kg/m³.
+    pub density: f64,
+    /// Coefficient of dry friction.
+    pub friction: f64,
+    /// Pose at reset.
+    pub pose: DPose3,
+}
+
+/// How physics is stepped.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PhysicsSettings {
+    /// Acceleration along z, m/s².
+    pub gravity: f64,
+    /// Length of a control step.
+    pub control_period_secs: f64,
+    /// Physics steps per control step; the controller computes its torques in each.
+    pub substeps: u32,
+    /// Sub-iterations of one physics step; each integrates by its share of the step.
+    pub solver_iterations: u32,
+    /// Sweeps over the contacts in one sub-iteration.
+    pub pgs_iterations: u32,
+    /// Sweeps without position correction in one sub-iteration.
+    pub stabilization_iterations: u32,
+    /// Stiffness of contacts, as a natural frequency.
+    pub contact_frequency_hz: f64,
+    /// Damping ratio of contacts.
+    pub contact_damping_ratio: f64,
+    /// Contacts are made from this distance on, metres.
+    pub prediction_distance: f64,
+    /// Whether friction acts while penetration is corrected.
+    pub friction_in_bias_pass: bool,
+}
+
+impl PhysicsSettings {
+    pub(crate) fn validate(&self, file: &str) -> Result<(), SimError> {
+        let check = |field: &str, value: f64, ok: bool, expected: &str| {
+            if ok {
+                return Ok(());
+            }
+            Err(SimError::Value {
+                file: file.to_owned(),
+                field: format!("physics.{field}"),
+                value: value.to_string(),
+                expected: expected.to_owned(),
+            })
+        };
+        let positive = "it must be a number above zero";
+        for (field, value) in [
+            ("control_period_secs", self.control_period_secs),
+            ("contact_frequency_hz", self.contact_frequency_hz),
+            ("contact_damping_ratio", self.contact_damping_ratio),
+            ("prediction_distance", self.prediction_distance),
+        ] {
+            check(field, value, value > 0.0 && value.is_finite(), positive)?;
+        }
+        check("gravity", self.gravity, self.gravity.is_finite(), "it must be a finite number")?;
+        for (field, value) in [
+            ("substeps", self.substeps),
+            ("solver_iterations", self.solver_iterations),
+            ("pgs_iterations", self.pgs_iterations),
+        ] {
+            check(field, f64::from(value), (1..=1000).contains(&value), "it must be between 1 and 1000")?;
+        }
+        Ok(())
+    }
+}
+
+/// Reads a scene from TOML text; `file` names it in errors.
+pub(crate) fn parse<T: DeserializeOwned>(file: &str, text: &str) -> Result<T, SimError> {
+    toml::from_str(text).map_err(|error| SimError::Parse {
+        what: "scene",
+        file: file.to_owned(),
+        message: error.to_string(),
+    })
+}
+
+impl Default for PhysicsSettings {
+    fn default() -> Self {
+        Self {
+            gravity: -9.81,
+            control_period_secs: 0.05,      // 20 Hz, as the benchmarks
+            substeps: 10,                   // 5 ms: the controller stays close to the benchmark's 2 ms
+            solver_iterations: 1,           // steps are short already
+            pgs_iterations: 4,              // a grasp needs friction on both sides to agree
+            stabilization_iterations: 1,    // rapier's default
+            contact_frequency_hz: 60.0,     // stiffer than rapier's 30: a grasp should not sink in
+            contact_damping_ratio: 5.0,     // softer than rapier's 10, for the same reason
+            prediction_distance: 0.002,     // small against a 2 cm cube
+            friction_in_bias_pass: true,    // a held object slides while the pads push
+        }
+    }
+}

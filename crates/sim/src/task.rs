@@ -1,0 +1,132 @@
+//! Tasks: what is in an arena, how it starts, what is seen of it, when it is solved, and how an expert solves it.
+
+mod lift;
+
+use std::sync::Arc;
+
+use bevy::math::{DQuat, DVec3};
+use bevy_rapier3d::rapier::glamx::DPose3;
+use onestep_agent::AgentSpec;
+
+use crate::SimError;
+use crate::controller::ACTION_DIM;
+use crate::expert::ExpertMemory;
+use crate::robot::{ARM_JOINTS, Robot};
+use crate::scene::{Fixture, Object, PhysicsSettings};
+
+pub use lift::{Lift, LiftScene};
+
+/// A task for a robot in an arena.
+///
+/// Everything is in the benchmark's frame (Z up, metres), where the task's published numbers live.
+pub trait Task: std::fmt::Debug + Send + Sync + 'static {
+    /// Name of the task.
+    fn name(&self) -> &'static str;
+
+    /// What a policy must know.
+    fn spec(&self) -> AgentSpec;
+
+    /// How physics is stepped.
+    fn physics(&self) -> &PhysicsSettings;
+
+    /// Position of the robot's base.
+    fn base_position(&self) -> [f64; 3];
+
+    /// What stands still.
+    fn fixtures(&self) -> Vec<Fixture>;
+
+    /// The initial state for a seed. The same seed gives the same state.
+    fn start(&self, robot: &Robot, seed: u64) -> Start;
+
+    /// Writes the observation vector, laid out as [`Task::spec`] says.
+    fn observe(&self, view: &ArenaView<'_>, observation: &mut Vec<f32>);
+
+    /// What a state means for the task.
+    fn outcome(&self, view: &ArenaView<'_>) -> TaskOutcome;
+
+    /// A scripted expert's action in a state, without noise.
+    fn expert(&self, view: &ArenaView<'_>, memory: &mut ExpertMemory) -> [f32; ACTION_DIM];
+}
+
+/// An initial state.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Start {
+    /// Joint positions of the arm.
+    pub joint_positions: [f64; ARM_JOINTS],
+    /// The free objects.
+    pub objects: Vec<Object>,
+}
+
+/// What a task may see of its arena.
+#[derive(Debug, Clone, Copy)]
+pub struct ArenaView<'a> {
+    /// The grip site, between the finger tips.
+    pub grip_site: DVec3,
+    /// Orientation of the hand's body.
+    pub hand: DQuat,
+    /// Position of the left and of the right finger, 0 closed.
+    pub fingers: [f64; 2],
+    /// Poses of the objects, in the order of [`Start::objects`].
+    pub objects: &'a [DPose3],
+    /// Half extents of the objects.
+    pub half_extents: &'a [DVec3],
+}
+
+/// What a state means for the task.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct TaskOutcome {
+    /// Reward of the step that led here.
+    pub reward: f32,
+    /// The task ends here.
+    pub terminated: bool,
+    /// The goal holds.
+    pub success: bool,
+}
+
+/// Names of all tasks.
+#[must_use]
+pub fn tasks() -> &'static [&'static str] {
+    &["lift"]
+}
+
+/// The task of that name, with its embedded scene.
+///
+/// # Errors
+/// [`SimError::UnknownTask`], with all names and the nearest one.
+pub fn task(name: &str) -> Result<Arc<dyn Task>, SimError> {
+    match name {
+        "lift" => Ok(Arc::new(Lift::new(LiftScene::embedded()?))),
+        _ => {
+            let nearest = tasks()
+                .iter()
+                .map(|known| (strsim::damerau_levenshtein(known, &name.to_lowercase()), known))
+                .min()
+                .filter(|(distance, known)| *distance <= known.len().div_ceil(2));
+            Err(SimError::UnknownTask {
+                name: name.to_owned(),
+                known: tasks().join(", "),
+                suggestion: nearest.map(|(_, known)| (*known).to_owned()),
+            })
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_listed_task_exists() {
+        for name in tasks() {
+            assert_eq!(task(name).unwrap().name(), *name);
+        }
+    }
+
+    #[test]
+    fn an_unknown_task_lists_the_known_ones() {
+        let error = task("lfit").unwrap_err().to_string();
+        assert_eq!(error, "there is no task `lfit`; the tasks are: lift. Did you mean `lift`?");
+        assert_eq!(task("tool-hang").unwrap_err().to_string(), "there is no task `tool-hang`; the tasks are: lift");
+    }
+}

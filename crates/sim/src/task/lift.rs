@@ -1,0 +1,239 @@
+//! Lift: one cube on a table, to be lifted by 4 cm. Figures and layout of robosuite's `Lift` (1.5).
+//!
+//! Two known differences. robosuite computes `gripper_to_cube_pos` from the cube's pose one control step ago; ours is
+//! of now. Its contacts are MuJoCo's, ours are rapier's.
+
+use std::path::Path;
+
+use bevy::math::{DQuat, DVec3};
+use bevy_rapier3d::rapier::glamx::DPose3;
+use onestep_agent::{ActionSpace, AgentSpec, ObservationSpace};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use rand_distr::{Distribution, StandardNormal};
+use serde::Deserialize;
+
+use super::{ArenaView, Start, Task, TaskOutcome};
+use crate::SimError;
+use crate::controller::ACTION_DIM;
+use crate::expert::{ExpertMemory, GraspLift};
+use crate::robot::{ARM_JOINTS, Robot};
+use crate::scene::{self, Fixture, Object, PhysicsSettings, RobotPlacement, Table};
+
+/// The embedded scene.
+const SCENE: &str = include_str!("../../../../scenes/lift.toml");
+
+/// The scene file of Lift.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LiftScene {
+    /// Must be `lift`.
+    pub task: String,
+    /// Steps after which an episode is truncated.
+    pub max_episode_steps: u32,
+    /// Where the robot stands.
+    pub robot: RobotPlacement,
+    /// The table.
+    pub table: Table,
+    /// The cube.
+    pub cube: Cube,
+    /// When the task is solved.
+    pub success: LiftSuccess,
+    /// How physics is stepped.
+    #[serde(default)]
+    pub physics: PhysicsSettings,
+}
+
+/// The cube of Lift.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cube {
+    /// Smallest and largest half extent; each side is drawn for itself.
+    pub half_extent: [f64; 2],
+    /// Density, kg/m³.
+    pub density: f64,
+    /// Coefficient of dry friction.
+    pub friction: f64,
+    /// Largest distance from the table's centre along x and along y.
+    pub spread: f64,
+    /// Height above the table at reset; the cube falls from there.
+    pub drop_height: f64,
+}
+
+/// When Lift is solved.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LiftSuccess {
+    /// Height of the cube's centre above the table's top.
+    pub cube_height: f64,
+}
+
+impl LiftScene {
+    /// The scene that is built into the library.
+    ///
+    /// # Errors
+    /// Never in a released version: a test parses the embedded file.
+    pub fn embedded() -> Result<Self, SimError> {
+        Self::parse("lift.toml (embedded)", SCENE)
+    }
+
+    /// Reads a scene from a file.
+    ///
+    /// # Errors
+    /// [`SimError::Read`], [`SimError::Parse`] or [`SimError::Value`], with the file and the field.
+    pub fn load(path: &Path) -> Result<Self, SimError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| SimError::Read { path: path.to_owned(), message: error.to_string() })?;
+        Self::parse(&path.display().to_string(), &text)
+    }
+
+    /// Reads a scene from TOML text; `file` names it in errors.
+    ///
+    /// # Errors
+    /// [`SimError::Parse`] or [`SimError::Value`].
+    pub fn parse(file: &str, text: &str) -> Result<Self, SimError> {
+        let scene: Self = scene::parse(file, text)?;
+        let value = |field: &str, value: String, expected: &str| SimError::Value {
+            file: file.to_owned(),
+            field: field.to_owned(),
+            value,
+            expected: expected.to_owned(),
+        };
+        if scene.task != "lift" {
+            return Err(value("task", scene.task.clone(), "this reader is for `lift`"));
+        }
+        if scene.max_episode_steps == 0 {
+            return Err(value("max_episode_steps", "0".to_owned(), "an episode needs a step"));
+        }
+        let [low, high] = scene.cube.half_extent;
+        if !(low > 0.0 && low <= high && high.is_finite()) {
+            let expected = "two numbers above zero, the smaller first, are needed";
+            return Err(value("cube.half_extent", format!("[{low}, {high}]"), expected));
+        }
+        let not_negative = [
+            ("robot.joint_noise_std", scene.robot.joint_noise_std),
+            ("table.friction", scene.table.friction),
+            ("cube.friction", scene.cube.friction),
+            ("cube.spread", scene.cube.spread),
+            ("cube.drop_height", scene.cube.drop_height),
+        ];
+        let positive = [("cube.density", scene.cube.density), ("success.cube_height", scene.success.cube_height)];
+        for (field, number) in not_negative {
+            if !(number >= 0.0 && number.is_finite()) {
+                return Err(value(field, number.to_string(), "it must be zero or more"));
+            }
+        }
+        for (field, number) in positive.into_iter().chain(scene.table.half_extents.map(|half| ("table.half_extents", half))) {
+            if !(number > 0.0 && number.is_finite()) {
+                return Err(value(field, number.to_string(), "it must be a number above zero"));
+            }
+        }
+        for number in scene.table.center.into_iter().chain(scene.robot.base_position) {
+            if !number.is_finite() {
+                return Err(value("table.center or robot.base_position", number.to_string(), "it must be a finite number"));
+            }
+        }
+        scene.physics.validate(file)?;
+        Ok(scene)
+    }
+}
+
+/// The task Lift.
+#[derive(Debug, Clone)]
+pub struct Lift {
+    scene: LiftScene,
+    expert: GraspLift,
+}
+
+impl Lift {
+    /// The task in a scene.
+    #[must_use]
+    pub fn new(scene: LiftScene) -> Self {
+        let expert = GraspLift::new(scene.table.top() + scene.success.cube_height);
+        Self { scene, expert }
+    }
+
+    /// Its scene.
+    #[must_use]
+    pub fn scene(&self) -> &LiftScene {
+        &self.scene
+    }
+}
+
+impl Task for Lift {
+    fn name(&self) -> &'static str {
+        "lift"
+    }
+
+    fn spec(&self) -> AgentSpec {
+        AgentSpec::new(
+            ObservationSpace::new([
+                ("eef_pos", 3),
+                ("eef_quat", 4), // x, y, z, w; of the hand's body, not of the grip site
+                ("gripper_qpos", 2),
+                ("cube_pos", 3),
+                ("cube_quat", 4),
+                ("gripper_to_cube_pos", 3), // cube minus grip site
+            ]),
+            ActionSpace::new(["dx", "dy", "dz", "rx", "ry", "rz", "gripper"]),
+            self.scene.max_episode_steps,
+        )
+    }
+
+    fn physics(&self) -> &PhysicsSettings {
+        &self.scene.physics
+    }
+
+    fn base_position(&self) -> [f64; 3] {
+        self.scene.robot.base_position
+    }
+
+    fn fixtures(&self) -> Vec<Fixture> {
+        vec![self.scene.table.fixture("table")]
+    }
+
+    fn start(&self, robot: &Robot, seed: u64) -> Start {
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        let cube = &self.scene.cube;
+        let mut joint_positions = [0.0; ARM_JOINTS];
+        for ((position, home), link) in joint_positions.iter_mut().zip(&robot.home.joint_positions).zip(&robot.links) {
+            let noise: f64 = StandardNormal.sample(&mut random);
+            *position = (home + self.scene.robot.joint_noise_std * noise).clamp(link.limits[0], link.limits[1]);
+        }
+        let [low, high] = cube.half_extent;
+        let mut between = |low: f64, high: f64| low + (high - low) * random.random::<f64>();
+        let half_extents = DVec3::new(between(low, high), between(low, high), between(low, high));
+        let (x, y) = (between(-cube.spread, cube.spread), between(-cube.spread, cube.spread));
+        let yaw = between(0.0, std::f64::consts::TAU);
+        let center = DVec3::from(self.scene.table.center);
+        let position =
+            DVec3::new(center.x + x, center.y + y, self.scene.table.top() + cube.drop_height + half_extents.z);
+        let (sin, cos) = libm::sincos(0.5 * yaw);
+        let pose = DPose3::from_parts(position, DQuat::from_xyzw(0.0, 0.0, sin, cos));
+        let object =
+            Object { name: "cube".to_owned(), half_extents, density: cube.density, friction: cube.friction, pose };
+        Start { joint_positions, objects: vec![object] }
+    }
+
+    fn observe(&self, view: &ArenaView<'_>, observation: &mut Vec<f32>) {
+        observation.clear();
+        let cube = view.objects.first().copied().unwrap_or(DPose3::IDENTITY);
+        let mut push = |numbers: &[f64]| observation.extend(numbers.iter().map(|number| *number as f32));
+        push(&view.grip_site.to_array());
+        push(&view.hand.to_array());
+        push(&[view.fingers[0], -view.fingers[1]]);
+        push(&cube.translation.to_array());
+        push(&cube.rotation.to_array());
+        push(&(cube.translation - view.grip_site).to_array());
+    }
+
+    fn outcome(&self, view: &ArenaView<'_>) -> TaskOutcome {
+        let height = view.objects.first().map_or(0.0, |cube| cube.translation.z - self.scene.table.top());
+        let success = height > self.scene.success.cube_height;
+        TaskOutcome { reward: if success { 0.0 } else { -1.0 }, terminated: success, success }
+    }
+
+    fn expert(&self, view: &ArenaView<'_>, memory: &mut ExpertMemory) -> [f32; ACTION_DIM] {
+        self.expert.act(view, memory)
+    }
+}

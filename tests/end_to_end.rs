@@ -1,0 +1,196 @@
+//! A tiny training run from demonstrations to the last evaluation: it learns, and an interruption changes nothing.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
+
+use std::path::Path;
+
+use onestep::{
+    RunError,
+    config::{ConfigSources, RunConfig, Setting},
+    data::EpisodeFile,
+    folder::{EvaluationKind, MetricsLog, Position, RunFolder, column},
+    learn::PolicyHandle,
+    policy::{Learner, metrics},
+    run::collect_demonstrations,
+    train::{TrainWatcher, Trainer},
+};
+
+/// Small enough for seconds: what is tested is the machinery, not the arm's skill.
+fn tiny() -> RunConfig {
+    let settings = [
+        ("compute", "cpu"),
+        ("arenas", "2"),
+        ("demonstrations.episodes", "6"),
+        ("demonstrations.action_noise_std", "0.1"),
+        ("algorithm.actor_hidden", "[32, 32]"),
+        ("algorithm.critic_hidden", "[32, 32]"),
+        ("algorithm.batch_size", "32"),
+        ("algorithm.candidates", "4"),
+        ("algorithm.target_candidates", "2"),
+        ("algorithm.learning_rate", "1e-3"),
+        ("learner.replay_capacity", "4000"),
+        ("learner.offline_updates", "200"),
+        ("learner.offline_updates_per_tick", "8"),
+        ("learner.online_steps", "120"),
+        ("learner.start_training", "20"),
+        ("learner.updates_per_step", "0.5"),
+        ("evaluation.episodes", "2"),
+        ("evaluation.arenas", "2"),
+        ("evaluation.every_steps", "50"),
+        ("log.every_updates", "40"),
+        ("log.every_steps", "40"),
+    ];
+    ConfigSources {
+        task: Some("lift".to_owned()),
+        settings: settings.map(|(key, value)| Setting::new("--set", key, value)).to_vec(),
+        ..ConfigSources::default()
+    }
+    .resolve()
+    .unwrap()
+}
+
+/// Everything the networks and the optimiser hold, to the bit.
+fn state(policy: &PolicyHandle) -> (Vec<u8>, Vec<u8>) {
+    policy.with(|learner: &mut dyn Learner| (learner.weights().unwrap(), learner.optimizer().unwrap()))
+}
+
+fn demonstrations(config: &RunConfig) -> EpisodeFile {
+    collect_demonstrations(config, |_| true).unwrap()
+}
+
+/// Asks to stop, as Ctrl-C does, once a run stands at `at` or beyond.
+struct StopAt {
+    at: Position,
+    is_there: bool,
+}
+
+impl TrainWatcher for StopAt {
+    fn ticked(&mut self, position: Position) {
+        self.is_there = self.at.is_within(position);
+    }
+
+    fn wants_to_stop(&mut self) -> bool {
+        self.is_there
+    }
+}
+
+fn rows(path: &Path) -> Vec<csv::StringRecord> {
+    csv::Reader::from_path(path).unwrap().records().map(Result::unwrap).collect()
+}
+
+fn header(path: &Path) -> Vec<String> {
+    csv::Reader::from_path(path).unwrap().headers().unwrap().iter().map(str::to_owned).collect()
+}
+
+#[test]
+fn a_tiny_run_learns_and_leaves_a_whole_run_folder() {
+    let config = tiny();
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("run");
+    let folder = RunFolder::create(&path, &config).unwrap();
+    let mut trainer = Trainer::new(config.clone(), Some(folder), &mut ()).unwrap();
+    let report = trainer.run(&mut ()).unwrap();
+
+    // Both phases were judged, by whole episodes of seeds that are no training seeds.
+    for kind in [EvaluationKind::AfterOffline, EvaluationKind::Online, EvaluationKind::Final] {
+        let evaluation = report.evaluation(kind).unwrap_or_else(|| panic!("{kind:?}"));
+        assert_eq!(evaluation.episodes, 2);
+        assert!(evaluation.rows.iter().all(|row| row.seed >> 63 == 1 && row.terminated | row.truncated));
+    }
+    assert!(trainer.position().env_steps >= config.learner.online_steps);
+
+    // The run folder holds what it promises, and every column from the first row.
+    for name in ["config.toml", "metrics.csv", "evaluations.json", "checkpoint/weights.safetensors"] {
+        assert!(path.join(name).is_file(), "{name}");
+    }
+    assert!(std::fs::read_dir(&path).unwrap().any(|entry| {
+        entry.unwrap().file_name().to_str().unwrap().starts_with("events.out.tfevents.")
+    }));
+    assert_eq!(RunConfig::read(&path.join("config.toml")).unwrap(), config);
+    let columns = header(&path.join("metrics.csv"));
+    assert_eq!(columns, MetricsLog::columns());
+    let rows = rows(&path.join("metrics.csv"));
+
+    // It learns: the flow fits the demonstrations better at the end of the offline phase than at its start.
+    let at = |name: &str| columns.iter().position(|column| column == name).unwrap();
+    let series = |name: &str| -> Vec<f64> {
+        rows.iter()
+            .filter(|row| row[at(column::PHASE)] == *"0")
+            .filter_map(|row| row[at(name)].parse().ok())
+            .collect()
+    };
+    for name in [metrics::ACTOR_IVC_LOSS, metrics::ACTOR_MF_LOSS] {
+        let losses = series(name);
+        let (first, last) = (losses.first().unwrap(), losses.last().unwrap());
+        assert!(last < &(0.8 * first), "{name} did not fall: {losses:?}");
+    }
+    assert!(rows.iter().any(|row| !row[at(column::EVAL_SUCCESS_RATE)].is_empty()));
+}
+
+#[test]
+fn an_interrupted_and_resumed_run_equals_an_uninterrupted_one_to_the_bit() {
+    let config = tiny();
+    let demonstrations = demonstrations(&config);
+    let place = tempfile::tempdir().unwrap();
+
+    let mut whole = Trainer::with_demonstrations(config.clone(), None, Some(&demonstrations), &mut ()).unwrap();
+    let whole_report = whole.run(&mut ()).unwrap();
+
+    // Stopped in the offline phase, and in the middle of episodes of the online phase.
+    let stops = [Position { updates: 100, env_steps: 0 }, Position { updates: 200, env_steps: 66 }];
+    let path = place.path().join("run");
+    let folder = RunFolder::create(&path, &config).unwrap();
+    let mut trainer =
+        Trainer::with_demonstrations(config.clone(), Some(folder), Some(&demonstrations), &mut ()).unwrap();
+    for stop in stops {
+        let error = trainer.run(&mut StopAt { at: stop, is_there: false }).unwrap_err();
+        assert!(matches!(error, RunError::Interrupted), "{error}");
+        drop(trainer);
+        let (folder, config) = RunFolder::open(&path).unwrap();
+        trainer = Trainer::resume(folder, config, &mut ()).unwrap();
+    }
+    let report = trainer.run(&mut ()).unwrap();
+
+    assert_eq!(trainer.position(), whole.position());
+    assert!(state(trainer.policy()) == state(whole.policy()), "the weights differ");
+    assert_eq!(report.evaluations, whole_report.evaluations);
+
+    // The metrics tell one story, without gaps and without repetition.
+    let columns = header(&path.join("metrics.csv"));
+    let at = |name: &str| columns.iter().position(|column| column == name).unwrap();
+    let places: Vec<(u64, u64)> = rows(&path.join("metrics.csv"))
+        .iter()
+        .map(|row| (row[at(column::UPDATES)].parse().unwrap(), row[at(column::ENV_STEPS)].parse().unwrap()))
+        .collect();
+    assert!(places.is_sorted(), "{places:?}");
+    assert!(places.iter().any(|place| place.1 == 0) && places.iter().any(|place| place.1 > 100));
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run_and_another_seed_another() {
+    let mut config = tiny();
+    config.learner.offline_updates = 16;
+    config.learner.online_steps = 10;
+    let run = |config: &RunConfig| {
+        let mut trainer = Trainer::new(config.clone(), None, &mut ()).unwrap();
+        let report = trainer.run(&mut ()).unwrap();
+        (state(trainer.policy()), report.evaluations)
+    };
+    let first = run(&config);
+    assert!(first == run(&config), "two runs of one seed differ");
+    config.seed = 1;
+    assert!(first != run(&config), "two seeds give one run");
+}
+
+#[test]
+fn demonstrations_are_whole_successful_and_repeatable() {
+    let config = tiny();
+    let file = demonstrations(&config);
+    assert_eq!(file.episodes.len(), config.demonstrations.episodes);
+    assert_eq!((file.observation_dim, file.action_dim), (19, 7));
+    for (index, episode) in file.episodes.iter().enumerate() {
+        episode.check(index, file.observation_dim, file.action_dim).unwrap();
+        assert!(episode.is_success() && episode.terminated && episode.seed >> 63 == 0);
+    }
+    assert_eq!(file, demonstrations(&config));
+}
