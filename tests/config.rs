@@ -64,7 +64,7 @@ fn the_command_line_lies_over_the_file_and_the_file_over_the_preset() {
 #[test]
 fn optional_and_chosen_settings_can_be_set() {
     let config = sources(&[
-        ("algorithm.times", "{ name = \"logit_normal\", mean = 0.4, std = 1.0 }"),
+        ("algorithm.times", "{ logit_normal = { mean = 0.4, std = 1.0 } }"),
         ("algorithm.actor_hidden", "[64, 32]"),
         ("algorithm.discount", "1"),
     ])

@@ -9,7 +9,7 @@ use onestep::{
     config::{ConfigSources, RunConfig, Setting},
     data::EpisodeFile,
     folder::{EvaluationKind, MetricsLog, Position, RunFolder, column},
-    learn::PolicyHandle,
+    learn::{AlgorithmConfig, PolicyHandle},
     policy::{Learner, metrics},
     run::collect_demonstrations,
     train::{TrainWatcher, Trainer},
@@ -84,7 +84,11 @@ fn header(path: &Path) -> Vec<String> {
 
 #[test]
 fn a_tiny_run_learns_and_leaves_a_whole_run_folder() {
-    let config = tiny();
+    let mut config = tiny();
+    config.learner.offline_updates = 600;
+    if let AlgorithmConfig::Mvp(mvp) = &mut config.algorithm {
+        mvp.learning_rate = 3e-3;
+    }
     let place = tempfile::tempdir().unwrap();
     let path = place.path().join("run");
     let folder = RunFolder::create(&path, &config).unwrap();
@@ -193,4 +197,42 @@ fn demonstrations_are_whole_successful_and_repeatable() {
         assert!(episode.is_success() && episode.terminated && episode.seed >> 63 == 0);
     }
     assert_eq!(file, demonstrations(&config));
+}
+
+/// Ctrl-C in a process of its own: it saves, says how to go on, and what it says works.
+#[cfg(unix)]
+#[test]
+fn ctrl_c_saves_and_says_how_to_go_on() {
+    use std::{
+        io::{BufRead, BufReader, Read},
+        process::{Command, Stdio},
+    };
+
+    let place = tempfile::tempdir().unwrap();
+    let mut config = tiny();
+    config.learner.offline_updates = 1_000_000;
+    config.learner.offline_updates_per_tick = 1;
+    std::fs::write(place.path().join("my.toml"), config.to_toml().unwrap()).unwrap();
+    let onestep = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_onestep"));
+        command.args(arguments).current_dir(place.path()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    };
+    let mut child = onestep(&["train", "--config", "my.toml", "--out", "run"]).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let learning = lines.by_ref().map(Result::unwrap).find(|line| line.starts_with("offline"));
+    assert!(learning.is_some());
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    let rest: Vec<String> = lines.map(Result::unwrap).collect();
+    let mut errors = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130), "{errors}");
+    assert!(rest.iter().any(|line| line.contains("onestep train --resume run")), "{rest:?}");
+    assert_eq!(errors.trim(), "interrupted");
+
+    // What it says works: the weights are there, and the run goes on from them.
+    assert!(onestep(&["eval", "run", "--episodes", "1"]).output().unwrap().status.success());
+    let (folder, config) = RunFolder::open(&place.path().join("run")).unwrap();
+    let resumed = Trainer::resume(folder, config, &mut ()).unwrap();
+    assert!(resumed.position().updates > 0);
 }

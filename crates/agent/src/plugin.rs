@@ -1,7 +1,7 @@
 use bevy_app::{App, FixedUpdate, Plugin};
 use bevy_ecs::{
     prelude::*,
-    schedule::{LogLevel, ScheduleBuildSettings},
+    schedule::{LogLevel, ScheduleBuildSettings, SingleThreadedExecutor},
 };
 
 use crate::{EpisodeFinished, RandomStreams, episode};
@@ -70,6 +70,8 @@ impl Plugin for AgentPlugin {
                 ambiguity_detection: LogLevel::Error,
                 ..ScheduleBuildSettings::default()
             });
+            // The sets follow each other anyway; handing each system to another thread would only cost time.
+            schedule.set_executor(SingleThreadedExecutor::new());
         });
         app.configure_sets(
             FixedUpdate,

@@ -115,8 +115,9 @@ pub fn evaluate_policy(
 
 /// Worlds in which demonstrations are collected side by side.
 const DEMONSTRATION_ARENAS: usize = 10;
-/// With fewer successes than one in so many, the expert is as good as useless and collecting would not end.
-const DEMONSTRATION_TRIES: usize = 50;
+/// Collecting is given up after so many episodes, and so many more for each success: an expert that fails more often
+/// shows nothing, and collecting would hardly end.
+const DEMONSTRATION_TRIES: (usize, usize) = (60, 20);
 
 /// Collects the demonstrations of a run: episodes of the scripted expert with noise, in the order of their seeds.
 ///
@@ -138,7 +139,7 @@ pub fn collect_demonstrations(
     let mut kept: Vec<EpisodeData> = Vec::new();
     let mut tried = 0;
     while kept.len() < wanted {
-        if tried > wanted.max(arenas) * DEMONSTRATION_TRIES {
+        if tried > DEMONSTRATION_TRIES.0 + DEMONSTRATION_TRIES.1 * kept.len() {
             return Err(RunError::Demonstrations { kept: kept.len(), wanted, tried });
         }
         // Whole rounds of fixed seeds: which episodes are kept does not depend on how long the others take.

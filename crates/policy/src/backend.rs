@@ -4,9 +4,9 @@
 //! backend overrides them with fused loops, because there the cost lies in passes over memory and in scalar
 //! transcendental functions, not in arithmetic.
 
+use burn::tensor::Tensor;
 use burn::tensor::activation::sigmoid;
 use burn::tensor::backend::Backend;
-use burn::tensor::Tensor;
 
 use crate::network::{Activation, Dense, Network};
 use crate::optimizer::AdamStep;
@@ -72,10 +72,7 @@ pub trait PolicyBackend: Backend {
     ///
     /// # Shapes
     /// `input` is `[1 or K, M, in]`, the result `[K, M, out]`.
-    fn dense_forward(
-        layer: &Dense<Self>,
-        input: Tensor<Self, 3>,
-    ) -> (Tensor<Self, 3>, DenseTrace<Self>) {
+    fn dense_forward(layer: &Dense<Self>, input: Tensor<Self, 3>) -> (Tensor<Self, 3>, DenseTrace<Self>) {
         generic::dense_forward(layer, input)
     }
 
@@ -96,11 +93,7 @@ pub trait PolicyBackend: Backend {
     ///
     /// # Shapes
     /// `tangent` is `[K, M, in]`, the result `[K, M, out]`.
-    fn dense_tangent(
-        layer: &Dense<Self>,
-        trace: &DenseTrace<Self>,
-        tangent: Tensor<Self, 3>,
-    ) -> Tensor<Self, 3> {
+    fn dense_tangent(layer: &Dense<Self>, trace: &DenseTrace<Self>, tangent: Tensor<Self, 3>) -> Tensor<Self, 3> {
         generic::dense_tangent(layer, trace, tangent)
     }
 
@@ -132,12 +125,8 @@ pub mod generic {
     /// All `[K, M, out]`.
     pub fn gelu<B: Backend>(z: Tensor<B, 3>) -> (Tensor<B, 3>, Tensor<B, 3>) {
         let square = z.clone().square();
-        let gate = sigmoid(
-            (square.clone().mul_scalar(GELU_SLOPE * GELU_CUBIC)).add_scalar(GELU_SLOPE) * z.clone(),
-        );
-        let inner = square
-            .mul_scalar(3.0 * GELU_SLOPE * GELU_CUBIC)
-            .add_scalar(GELU_SLOPE);
+        let gate = sigmoid((square.clone().mul_scalar(GELU_SLOPE * GELU_CUBIC)).add_scalar(GELU_SLOPE) * z.clone());
+        let inner = square.mul_scalar(3.0 * GELU_SLOPE * GELU_CUBIC).add_scalar(GELU_SLOPE);
         let value = z * gate.clone();
         let slope = gate.clone() + value.clone() * (gate.neg().add_scalar(1.0)) * inner;
         (value, slope)
@@ -148,27 +137,14 @@ pub mod generic {
     /// # Shapes
     /// All `[K, M, out]`.
     pub fn gelu_value<B: Backend>(z: Tensor<B, 3>) -> Tensor<B, 3> {
-        let inner = z
-            .clone()
-            .square()
-            .mul_scalar(GELU_SLOPE * GELU_CUBIC)
-            .add_scalar(GELU_SLOPE);
+        let inner = z.clone().square().mul_scalar(GELU_SLOPE * GELU_CUBIC).add_scalar(GELU_SLOPE);
         sigmoid(inner * z.clone()) * z
     }
 
     fn normalise<B: Backend>(x: Tensor<B, 3>) -> NormTrace<B> {
         let centred = x.clone() - x.mean_dim(2);
-        let inverse_std = centred
-            .clone()
-            .square()
-            .mean_dim(2)
-            .add_scalar(NORM_EPSILON)
-            .sqrt()
-            .recip();
-        NormTrace {
-            normalised: centred * inverse_std.clone(),
-            inverse_std,
-        }
+        let inverse_std = centred.clone().square().mean_dim(2).add_scalar(NORM_EPSILON).sqrt().recip();
+        NormTrace { normalised: centred * inverse_std.clone(), inverse_std }
     }
 
     /// See [`Network::infer`].
@@ -187,27 +163,18 @@ pub mod generic {
                 Some(hidden) => hidden.matmul(layer.weight.clone()) + layer.bias.clone(),
                 None => {
                     // The shared part of the input passes the first layer once, not N times.
-                    let mut shared = context
-                        .clone()
-                        .unsqueeze::<3>()
-                        .matmul(layer.weight.clone().narrow(1, 0, context_dim))
-                        + layer.bias.clone();
+                    let mut shared =
+                        context.clone().unsqueeze::<3>().matmul(layer.weight.clone().narrow(1, 0, context_dim))
+                            + layer.bias.clone();
                     for (index, &constant) in trailing.iter().enumerate() {
                         if constant != 0.0 {
-                            let row =
-                                layer
-                                    .weight
-                                    .clone()
-                                    .narrow(1, context_dim + row_dim + index, 1);
+                            let row = layer.weight.clone().narrow(1, context_dim + row_dim + index, 1);
                             shared = shared + row.mul_scalar(constant);
                         }
                     }
-                    let own = rows
-                        .clone()
-                        .unsqueeze::<3>()
-                        .matmul(layer.weight.clone().narrow(1, context_dim, row_dim));
-                    let grouped: Tensor<B, 4> =
-                        own.reshape([members, groups, count / groups.max(1), width]);
+                    let own =
+                        rows.clone().unsqueeze::<3>().matmul(layer.weight.clone().narrow(1, context_dim, row_dim));
+                    let grouped: Tensor<B, 4> = own.reshape([members, groups, count / groups.max(1), width]);
                     let shared: Tensor<B, 4> = shared.reshape([members, groups, 1, width]);
                     (grouped + shared).reshape([members, count, width])
                 }
@@ -218,19 +185,14 @@ pub mod generic {
             };
             output = Some(match &layer.norm {
                 None => active,
-                Some(norm) => {
-                    normalise(active).normalised * norm.scale.clone() + norm.shift.clone()
-                }
+                Some(norm) => normalise(active).normalised * norm.scale.clone() + norm.shift.clone(),
             });
         }
         output.unwrap_or_else(|| rows.unsqueeze())
     }
 
     /// See [`PolicyBackend::dense_forward`].
-    pub fn dense_forward<B: Backend>(
-        layer: &Dense<B>,
-        input: Tensor<B, 3>,
-    ) -> (Tensor<B, 3>, DenseTrace<B>) {
+    pub fn dense_forward<B: Backend>(layer: &Dense<B>, input: Tensor<B, 3>) -> (Tensor<B, 3>, DenseTrace<B>) {
         let affine = input.clone().matmul(layer.weight.clone()) + layer.bias.clone();
         let (active, slope) = match layer.activation {
             Activation::None => (affine, None),
@@ -240,25 +202,11 @@ pub mod generic {
             }
         };
         match &layer.norm {
-            None => (
-                active,
-                DenseTrace {
-                    input,
-                    slope,
-                    norm: None,
-                },
-            ),
+            None => (active, DenseTrace { input, slope, norm: None }),
             Some(norm) => {
                 let trace = normalise(active);
                 let output = trace.normalised.clone() * norm.scale.clone() + norm.shift.clone();
-                (
-                    output,
-                    DenseTrace {
-                        input,
-                        slope,
-                        norm: Some(trace),
-                    },
-                )
+                (output, DenseTrace { input, slope, norm: Some(trace) })
             }
         }
     }
@@ -276,8 +224,7 @@ pub mod generic {
                 let scale = (gradient.clone() * kept.normalised.clone()).sum_dim(1);
                 let inner = gradient * norm.scale.clone();
                 let along = (inner.clone() * kept.normalised.clone()).mean_dim(2);
-                let gradient = (inner.clone() - inner.mean_dim(2) - kept.normalised * along)
-                    * kept.inverse_std;
+                let gradient = (inner.clone() - inner.mean_dim(2) - kept.normalised * along) * kept.inverse_std;
                 (gradient, Some(scale), Some(shift))
             }
             _ => (gradient, None, None),
@@ -289,9 +236,7 @@ pub mod generic {
         let shared_input = trace.input.dims()[0] == 1;
         DenseGradients {
             input: wants_input.then(|| {
-                let own = gradient
-                    .clone()
-                    .matmul(layer.weight.clone().swap_dims(1, 2));
+                let own = gradient.clone().matmul(layer.weight.clone().swap_dims(1, 2));
                 if shared_input { own.sum_dim(0) } else { own }
             }),
             weight: trace.input.swap_dims(1, 2).matmul(gradient.clone()),
@@ -302,11 +247,7 @@ pub mod generic {
     }
 
     /// See [`PolicyBackend::dense_tangent`].
-    pub fn dense_tangent<B: Backend>(
-        layer: &Dense<B>,
-        trace: &DenseTrace<B>,
-        tangent: Tensor<B, 3>,
-    ) -> Tensor<B, 3> {
+    pub fn dense_tangent<B: Backend>(layer: &Dense<B>, trace: &DenseTrace<B>, tangent: Tensor<B, 3>) -> Tensor<B, 3> {
         let rows = tangent.dims()[1];
         let first = |tensor: &Tensor<B, 3>| tensor.clone().narrow(1, 0, rows);
         let mut tangent = tangent.matmul(layer.weight.clone());
@@ -316,8 +257,7 @@ pub mod generic {
         if let (Some(norm), Some(kept)) = (&layer.norm, &trace.norm) {
             let normalised = first(&kept.normalised);
             let along = (tangent.clone() * normalised.clone()).mean_dim(2);
-            let inner = (tangent.clone() - tangent.mean_dim(2) - normalised * along)
-                * first(&kept.inverse_std);
+            let inner = (tangent.clone() - tangent.mean_dim(2) - normalised * along) * first(&kept.inverse_std);
             tangent = inner * norm.scale.clone();
         }
         tangent
@@ -331,12 +271,8 @@ pub mod generic {
         first: &mut Tensor<B, 3>,
         second: &mut Tensor<B, 3>,
     ) {
-        first.inplace(|moment| {
-            moment.mul_scalar(step.beta_1) + gradient.clone().mul_scalar(1.0 - step.beta_1)
-        });
-        second.inplace(|moment| {
-            moment.mul_scalar(step.beta_2) + gradient.square().mul_scalar(1.0 - step.beta_2)
-        });
+        first.inplace(|moment| moment.mul_scalar(step.beta_1) + gradient.clone().mul_scalar(1.0 - step.beta_1));
+        second.inplace(|moment| moment.mul_scalar(step.beta_2) + gradient.square().mul_scalar(1.0 - step.beta_2));
         let denominator = second.clone().sqrt().add_scalar(step.epsilon);
         let change = first.clone().mul_scalar(step.rate) / denominator;
         parameter.inplace(|value| value - change);
@@ -344,9 +280,6 @@ pub mod generic {
 
     /// See [`PolicyBackend::blend`].
     pub fn blend<B: Backend>(target: &mut Tensor<B, 3>, online: &Tensor<B, 3>, rate: f64) {
-        target
-            .inplace(|value| value.mul_scalar(1.0 - rate) + online.clone().mul_scalar(rate));
+        target.inplace(|value| value.mul_scalar(1.0 - rate) + online.clone().mul_scalar(rate));
     }
 }
-
-

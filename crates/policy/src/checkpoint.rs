@@ -87,20 +87,14 @@ impl Writer {
         for tensor in tensors {
             read = read.register(tensor.clone());
         }
-        let read = read.try_execute().map_err(|error| PolicyError::Device {
-            reason: format!("{error:?}"),
-        })?;
+        let read = read.try_execute().map_err(|error| PolicyError::Device { reason: format!("{error:?}") })?;
         for ((parameter, tensor), data) in network.parameters().into_iter().zip(read) {
             let values = to_vec(data)?;
             let dims = tensor.dims();
             let shape = member_shape(&dims);
             for (member, values) in values.chunks(dims[1] * dims[2]).enumerate() {
-                let bytes = values
-                    .iter()
-                    .flat_map(|value| value.to_le_bytes())
-                    .collect();
-                self.tensors
-                    .push((naming.name(member, &parameter, suffix), shape.clone(), bytes));
+                let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+                self.tensors.push((naming.name(member, &parameter, suffix), shape.clone(), bytes));
             }
         }
         Ok(())
@@ -135,76 +129,34 @@ impl Reader {
     /// # Errors
     /// [`PolicyError::CheckpointUnreadable`] for damaged bytes, [`PolicyError::CheckpointMismatch`] for another
     /// version, content, algorithm or policy size.
-    pub fn open(
-        bytes: &[u8],
-        content: Content,
-        algorithm: &str,
-        spec: &PolicySpec,
-    ) -> Result<Self, PolicyError> {
+    pub fn open(bytes: &[u8], content: Content, algorithm: &str, spec: &PolicySpec) -> Result<Self, PolicyError> {
         let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(unreadable)?;
-        let header = metadata
-            .metadata()
-            .as_ref()
-            .and_then(|metadata| metadata.get(HEADER_KEY))
-            .ok_or_else(|| PolicyError::CheckpointUnreadable {
-                reason: format!("the metadata key `{HEADER_KEY}` is missing"),
-            })?;
+        let header = metadata.metadata().as_ref().and_then(|metadata| metadata.get(HEADER_KEY)).ok_or_else(|| {
+            PolicyError::CheckpointUnreadable { reason: format!("the metadata key `{HEADER_KEY}` is missing") }
+        })?;
         // The version is read alone first: another version may have other fields.
         let version: Version = serde_json::from_str(header).map_err(unreadable)?;
-        expect(
-            "version",
-            &version.version,
-            &FORMAT_VERSION,
-            "use the release of Onestep that wrote it",
-        )?;
+        expect("version", &version.version, &FORMAT_VERSION, "use the release of Onestep that wrote it")?;
         let header: Header = serde_json::from_str(header).map_err(unreadable)?;
-        expect(
-            "content",
-            &header.content,
-            &content,
-            "weights and optimiser are two files",
-        )?;
-        expect(
-            "algorithm",
-            &header.algorithm.as_str(),
-            &algorithm,
-            "load it with the algorithm of its run",
-        )?;
+        expect("content", &header.content, &content, "weights and optimiser are two files")?;
+        expect("algorithm", &header.algorithm.as_str(), &algorithm, "load it with the algorithm of its run")?;
         for (field, found, expected) in [
-            (
-                "observation_dim",
-                header.spec.observation_dim,
-                spec.observation_dim,
-            ),
+            ("observation_dim", header.spec.observation_dim, spec.observation_dim),
             ("action_dim", header.spec.action_dim, spec.action_dim),
             ("horizon", header.spec.horizon, spec.horizon),
         ] {
-            expect(
-                field,
-                &found,
-                &expected,
-                "load it with the task and horizon of its run",
-            )?;
+            expect(field, &found, &expected, "load it with the task and horizon of its run")?;
         }
 
         let mut tensors = BTreeMap::new();
-        for (name, view) in SafeTensors::deserialize(bytes)
-            .map_err(unreadable)?
-            .tensors()
-        {
+        for (name, view) in SafeTensors::deserialize(bytes).map_err(unreadable)?.tensors() {
             if view.dtype() != Dtype::F32 {
                 return Err(PolicyError::CheckpointTensor {
                     name,
                     reason: format!("its type is {:?}, not F32", view.dtype()),
                 });
             }
-            let values = view
-                .data()
-                .as_chunks::<4>()
-                .0
-                .iter()
-                .map(|bytes| f32::from_le_bytes(*bytes))
-                .collect();
+            let values = view.data().as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
             tensors.insert(name, (view.shape().to_vec(), values));
         }
         Ok(Self { header, tensors })
@@ -233,10 +185,7 @@ impl Reader {
             for member in 0..dims[0] {
                 let name = naming.name(member, &parameter, suffix);
                 let Some((shape, part)) = self.tensors.remove(&name) else {
-                    return Err(PolicyError::CheckpointTensor {
-                        name,
-                        reason: "it is missing".to_owned(),
-                    });
+                    return Err(PolicyError::CheckpointTensor { name, reason: "it is missing".to_owned() });
                 };
                 let expected = member_shape(&dims);
                 if shape != expected {
@@ -259,10 +208,9 @@ impl Reader {
     pub fn finish(self) -> Result<(), PolicyError> {
         match self.tensors.into_keys().next() {
             None => Ok(()),
-            Some(name) => Err(PolicyError::CheckpointTensor {
-                name,
-                reason: "this learner has no such tensor".to_owned(),
-            }),
+            Some(name) => {
+                Err(PolicyError::CheckpointTensor { name, reason: "this learner has no such tensor".to_owned() })
+            }
         }
     }
 }
@@ -298,15 +246,10 @@ fn expect<T: PartialEq + std::fmt::Debug>(
 }
 
 fn unreadable(error: impl std::fmt::Display) -> PolicyError {
-    PolicyError::CheckpointUnreadable {
-        reason: error.to_string(),
-    }
+    PolicyError::CheckpointUnreadable { reason: error.to_string() }
 }
 
 /// The numbers of a tensor that was read back.
 pub(crate) fn to_vec(data: TensorData) -> Result<Vec<f32>, PolicyError> {
-    data.into_vec::<f32>()
-        .map_err(|error| PolicyError::Device {
-            reason: format!("{error:?}"),
-        })
+    data.into_vec::<f32>().map_err(|error| PolicyError::Device { reason: format!("{error:?}") })
 }

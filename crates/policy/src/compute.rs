@@ -96,15 +96,11 @@ pub fn create_learner(
 ) -> Result<Box<dyn Learner>, PolicyError> {
     let AlgorithmConfig::Mvp(config) = config;
     Ok(match device {
-        ComputeDevice::Cpu => Box::new(Mvp::<burn_flex::Flex>::new(
-            config,
-            spec,
-            &burn_flex::FlexDevice,
-            noise,
-        )?),
-        #[cfg(feature = "wgpu")]
-        ComputeDevice::Wgpu(device) => {
-            Box::new(Mvp::<burn_wgpu::Wgpu>::new(config, spec, device, noise)?)
+        ComputeDevice::Cpu => {
+            crate::cpu::keep_freed_memory();
+            Box::new(Mvp::<burn_flex::Flex>::new(config, spec, &burn_flex::FlexDevice, noise)?)
         }
+        #[cfg(feature = "wgpu")]
+        ComputeDevice::Wgpu(device) => Box::new(Mvp::<burn_wgpu::Wgpu>::new(config, spec, device, noise)?),
     })
 }

@@ -62,7 +62,9 @@ pub enum PolicyError {
     },
 
     /// A tensor of the checkpoint is missing, unknown or of another shape.
-    #[error("tensor `{name}` of the checkpoint: {reason}; the network sizes of the run must be the ones it was saved with")]
+    #[error(
+        "tensor `{name}` of the checkpoint: {reason}; the network sizes of the run must be the ones it was saved with"
+    )]
     CheckpointTensor {
         /// The name of the tensor.
         name: String,
@@ -80,15 +82,7 @@ pub enum PolicyError {
 
 impl PolicyError {
     /// An [`PolicyError::InvalidConfig`] of any printable value.
-    pub(crate) fn config(
-        field: &'static str,
-        value: impl std::fmt::Debug,
-        hint: &'static str,
-    ) -> Self {
-        Self::InvalidConfig {
-            field,
-            value: format!("{value:?}"),
-            hint,
-        }
+    pub(crate) fn config(field: &'static str, value: impl std::fmt::Debug, hint: &'static str) -> Self {
+        Self::InvalidConfig { field, value: format!("{value:?}"), hint }
     }
 }

@@ -21,11 +21,7 @@ use crate::{NoiseSource, PolicyError};
 ///
 /// # Shapes
 /// `noise` and `action` are `[B, D]`, `time` is `[B, 1]`, the result is `[B, D]`.
-pub fn interpolate<B: Backend>(
-    noise: Tensor<B, 2>,
-    action: Tensor<B, 2>,
-    time: Tensor<B, 2>,
-) -> Tensor<B, 2> {
+pub fn interpolate<B: Backend>(noise: Tensor<B, 2>, action: Tensor<B, 2>, time: Tensor<B, 2>) -> Tensor<B, 2> {
     noise.clone() + conditional_velocity(noise, action) * time
 }
 
@@ -33,10 +29,7 @@ pub fn interpolate<B: Backend>(
 ///
 /// # Shapes
 /// All `[B, D]`.
-pub fn conditional_velocity<B: Backend>(
-    noise: Tensor<B, 2>,
-    action: Tensor<B, 2>,
-) -> Tensor<B, 2> {
+pub fn conditional_velocity<B: Backend>(noise: Tensor<B, 2>, action: Tensor<B, 2>) -> Tensor<B, 2> {
     action - noise
 }
 
@@ -97,17 +90,11 @@ impl TimePairs {
         let length = curriculum.map_or(1.0, |curriculum| curriculum.interval_share(update)) as f32;
 
         let (left, right) = draws.split_at(count);
-        let mut pairs = Self {
-            start: Vec::with_capacity(count),
-            end: Vec::with_capacity(count),
-        };
+        let mut pairs = Self { start: Vec::with_capacity(count), end: Vec::with_capacity(count) };
         for ((&left, &right), &diagonal) in left.iter().zip(right).zip(&diagonal) {
             let start = left.min(right);
-            let end = if f64::from(diagonal) < diagonal_share {
-                start
-            } else {
-                start + length * (left.max(right) - start)
-            };
+            let end =
+                if f64::from(diagonal) < diagonal_share { start } else { start + length * (left.max(right) - start) };
             pairs.start.push(start);
             pairs.end.push(end);
         }
@@ -116,8 +103,10 @@ impl TimePairs {
 }
 
 /// How the two times of a pair are drawn before they are sorted. The paper does not publish it.
+///
+/// In a file: `times = "uniform"` or `times = { logit_normal = { mean = 0.4, std = 1.0 } }`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "name", rename_all = "snake_case", deny_unknown_fields)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum TimeDistribution {
     /// Two uniform draws on [0, 1).
     Uniform,
@@ -143,10 +132,7 @@ pub struct Curriculum {
 
 impl Default for Curriculum {
     fn default() -> Self {
-        Self {
-            diagonal_updates: 5_000,
-            full_updates: 50_000,
-        }
+        Self { diagonal_updates: 5_000, full_updates: 50_000 }
     }
 }
 
@@ -158,11 +144,7 @@ impl Curriculum {
         }
         let span = self.full_updates.saturating_sub(self.diagonal_updates);
         let done = update - self.diagonal_updates;
-        if done >= span {
-            1.0
-        } else {
-            done as f64 / span as f64
-        }
+        if done >= span { 1.0 } else { done as f64 / span as f64 }
     }
 
     pub(crate) fn validate(&self) -> Result<(), PolicyError> {
@@ -174,5 +156,49 @@ impl Curriculum {
             ));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Stream;
+
+    #[test]
+    fn pairs_are_ordered_and_lie_within_the_path() {
+        let distributions = [TimeDistribution::Uniform, TimeDistribution::LogitNormal { mean: 0.4, std: 1.0 }];
+        for times in distributions {
+            let pairs = TimePairs::draw(&times, 0.0, None, 0, 1_000, &mut Stream::new(1));
+            assert!(pairs.start.iter().zip(&pairs.end).all(|(start, end)| 0.0 <= *start && start < end && *end <= 1.0));
+        }
+    }
+
+    #[test]
+    fn diagonal_share_is_the_share_of_empty_intervals() {
+        let times = TimeDistribution::Uniform;
+        let pairs = TimePairs::draw(&times, 0.25, None, 0, 4_000, &mut Stream::new(2));
+        let equal = pairs.start.iter().zip(&pairs.end);
+        let equal = equal.filter(|(start, end)| start == end).count();
+        assert!((900..1_100).contains(&equal), "{equal} of 4000");
+    }
+
+    #[test]
+    fn curriculum_grows_from_the_diagonal_to_whole_intervals() {
+        let curriculum = Curriculum { diagonal_updates: 10, full_updates: 30 };
+        let lengths = [0, 9, 10, 20, 30, 99].map(|update| {
+            let times = TimeDistribution::Uniform;
+            let draw = |curriculum, update| {
+                let stream = &mut Stream::new(3);
+                TimePairs::draw(&times, 0.0, curriculum, update, 1, stream)
+            };
+            let whole = draw(None, update);
+            let part = draw(Some(&curriculum), update);
+            assert_eq!(part.start, whole.start);
+            let length = |pairs: &TimePairs| pairs.end[0] - pairs.start[0];
+            length(&part) / length(&whole)
+        });
+        for (found, expected) in lengths.iter().zip([0.0, 0.0, 0.0, 0.5, 1.0, 1.0]) {
+            assert!((found - expected).abs() < 1e-5, "{lengths:?}");
+        }
     }
 }

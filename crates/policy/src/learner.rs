@@ -31,11 +31,9 @@ impl PolicySpec {
     /// # Errors
     /// [`PolicyError::InvalidConfig`] names the first size that is.
     pub fn validate(&self) -> Result<(), PolicyError> {
-        for (field, value) in [
-            ("observation_dim", self.observation_dim),
-            ("action_dim", self.action_dim),
-            ("horizon", self.horizon),
-        ] {
+        for (field, value) in
+            [("observation_dim", self.observation_dim), ("action_dim", self.action_dim), ("horizon", self.horizon)]
+        {
             if value == 0 {
                 return Err(PolicyError::config(field, value, "it must be at least 1"));
             }
@@ -101,32 +99,12 @@ impl Batch<'_> {
         }
         let rows = self.size;
         for (field, found, width, hint) in [
-            (
-                "batch.observations",
-                self.observations.len(),
-                spec.observation_dim,
-                "shape [batch, observation]",
-            ),
-            (
-                "batch.actions",
-                self.actions.len(),
-                spec.chunk_dim(),
-                "shape [batch, horizon * action]",
-            ),
-            (
-                "batch.valid",
-                self.valid.len(),
-                spec.horizon,
-                "shape [batch, horizon]",
-            ),
+            ("batch.observations", self.observations.len(), spec.observation_dim, "shape [batch, observation]"),
+            ("batch.actions", self.actions.len(), spec.chunk_dim(), "shape [batch, horizon * action]"),
+            ("batch.valid", self.valid.len(), spec.horizon, "shape [batch, horizon]"),
             ("batch.returns", self.returns.len(), 1, "shape [batch]"),
             ("batch.bootstrap", self.bootstrap.len(), 1, "shape [batch]"),
-            (
-                "batch.critic_valid",
-                self.critic_valid.len(),
-                1,
-                "shape [batch]",
-            ),
+            ("batch.critic_valid", self.critic_valid.len(), 1, "shape [batch]"),
             (
                 "batch.next_observations",
                 self.next_observations.len(),
@@ -161,17 +139,9 @@ impl SelectRequest<'_> {
     /// # Errors
     /// [`PolicyError::Size`] names the first slice of another size, or a count that is 0.
     pub fn check(&self, spec: &PolicySpec) -> Result<(), PolicyError> {
-        for (field, count) in [
-            ("select.agents", self.agents),
-            ("select.candidates", self.candidates),
-        ] {
+        for (field, count) in [("select.agents", self.agents), ("select.candidates", self.candidates)] {
             if count == 0 {
-                return Err(PolicyError::Size {
-                    field,
-                    found: 0,
-                    expected: 1,
-                    hint: "it must be at least 1",
-                });
+                return Err(PolicyError::Size { field, found: 0, expected: 1, hint: "it must be at least 1" });
             }
         }
         check_size(
@@ -189,22 +159,8 @@ impl SelectRequest<'_> {
     }
 }
 
-fn check_size(
-    field: &'static str,
-    found: usize,
-    expected: usize,
-    hint: &'static str,
-) -> Result<(), PolicyError> {
-    if found == expected {
-        Ok(())
-    } else {
-        Err(PolicyError::Size {
-            field,
-            found,
-            expected,
-            hint,
-        })
-    }
+fn check_size(field: &'static str, found: usize, expected: usize, hint: &'static str) -> Result<(), PolicyError> {
+    if found == expected { Ok(()) } else { Err(PolicyError::Size { field, found, expected, hint }) }
 }
 
 /// The chunks that were chosen.
@@ -261,11 +217,7 @@ pub trait Learner: Send {
     /// # Errors
     /// [`PolicyError::Size`] for a malformed batch, [`PolicyError::NonFinite`] if a loss is not finite (weights and
     /// optimiser stay as they were before the update), [`PolicyError::Device`] if the device fails.
-    fn update(
-        &mut self,
-        batch: &Batch<'_>,
-        noise: &mut dyn NoiseSource,
-    ) -> Result<Metrics, PolicyError>;
+    fn update(&mut self, batch: &Batch<'_>, noise: &mut dyn NoiseSource) -> Result<Metrics, PolicyError>;
 
     /// The weights of actor, critics and targets as safetensors.
     ///

@@ -71,7 +71,8 @@ pub mod optimizer;
 
 pub use compute::{AlgorithmConfig, ComputeDevice, create_learner};
 pub use error::PolicyError;
-pub use learner::{
-    Batch, Candidates, Learner, Metrics, NoiseSource, Phase, PolicySpec, SelectRequest, Selection,
-};
+pub use learner::{Batch, Candidates, Learner, Metrics, NoiseSource, Phase, PolicySpec, SelectRequest, Selection};
 pub use mvp::MvpConfig;
+
+#[cfg(test)]
+mod testing;

@@ -58,32 +58,14 @@ pub struct Moments<B: PolicyBackend> {
 impl<B: PolicyBackend> Moments<B> {
     /// Zero moments for all parameters of `network`.
     pub fn zeros(network: &Network<B>) -> Self {
-        let zeros = || {
-            network
-                .parameters()
-                .into_iter()
-                .map(|(_, tensor)| tensor.zeros_like())
-                .collect()
-        };
-        Self {
-            first: zeros(),
-            second: zeros(),
-        }
+        let zeros = || network.parameters().into_iter().map(|(_, tensor)| tensor.zeros_like()).collect();
+        Self { first: zeros(), second: zeros() }
     }
 
     /// Moves all parameters of `network` by one step.
-    pub fn step(
-        &mut self,
-        step: &AdamStep,
-        network: &mut Network<B>,
-        gradients: Vec<Tensor<B, 3>>,
-    ) {
+    pub fn step(&mut self, step: &AdamStep, network: &mut Network<B>, gradients: Vec<Tensor<B, 3>>) {
         let moments = self.first.iter_mut().zip(&mut self.second);
-        for ((parameter, gradient), (first, second)) in network
-            .parameters_mut()
-            .into_iter()
-            .zip(gradients)
-            .zip(moments)
+        for ((parameter, gradient), (first, second)) in network.parameters_mut().into_iter().zip(gradients).zip(moments)
         {
             B::adam(step, parameter, gradient, first, second);
         }

@@ -36,9 +36,14 @@ fn main() -> Result<(), Box<dyn Error>> {
         ..VideoOptions::default()
     };
     for options in [picture, video] {
+        let start = std::time::Instant::now();
         let report = record_rollout(&options, build)?;
         let file = options.out.display();
-        println!("{file}: {} frames of {} control steps, rendered by {}", report.frames, report.ticks, report.adapter);
+        let (frames, ticks, adapter) = (report.frames, report.ticks, report.adapter);
+        println!(
+            "{file}: {frames} frames of {ticks} control steps, by {adapter}, in {:.1} s",
+            start.elapsed().as_secs_f64()
+        );
     }
     Ok(())
 }

@@ -294,22 +294,41 @@ impl Coder {
     }
 }
 
-/// The nearest palette entry of every colour, at six bits a channel.
-struct Lookup(Vec<u8>);
+/// The nearest palette entry of a colour, at six bits a channel; looked for once.
+struct Lookup {
+    colors: Vec<[i32; 3]>,
+    /// By colour; [`Lookup::UNKNOWN`] until it is asked for.
+    nearest: Vec<u16>,
+}
 
 impl Lookup {
     /// Fixed dither pattern of Bayer, 4 by 4, as offsets in sixteenths of the strength.
     const BAYER: [i32; 16] = [-8, 0, -6, 2, 4, -4, 6, -2, -5, 3, -7, 1, 7, -1, 5, -3];
     /// How far the pattern moves a channel, 8-bit steps in all.
     const STRENGTH: i32 = 6;
+    const UNKNOWN: u16 = u16::MAX;
 
-    fn index(&self, pixel: &[u8], x: usize, y: usize) -> u8 {
+    fn new(colors: Vec<[i32; 3]>) -> Self {
+        Self { colors, nearest: vec![Self::UNKNOWN; 1 << 18] }
+    }
+
+    fn index(&mut self, pixel: &[u8], x: usize, y: usize) -> u8 {
         let offset = Self::BAYER.get((y % 4) * 4 + x % 4).copied().unwrap_or(0) * Self::STRENGTH / 16;
-        let key = pixel.iter().fold(0, |key, value| {
+        let key = pixel.iter().take(3).fold(0, |key, value| {
             let moved = (i32::from(*value) + offset).clamp(0, 255) as usize;
             key << 6 | moved >> 2
         });
-        self.0.get(key).copied().unwrap_or(0)
+        let Some(slot) = self.nearest.get_mut(key) else { return 0 };
+        if *slot == Self::UNKNOWN {
+            let wanted = [key >> 12, key >> 6 & 63, key & 63].map(|channel| (channel << 2 | 2) as i32);
+            // The eye sees green best and blue least.
+            let distance = |color: &[i32; 3]| -> i32 {
+                color.iter().zip(wanted).zip([3, 6, 1]).map(|((c, w), weight)| weight * (c - w) * (c - w)).sum()
+            };
+            let nearest = self.colors.iter().enumerate().min_by_key(|(_, color)| distance(color));
+            *slot = nearest.map_or(0, |(index, _)| index as u16);
+        }
+        *slot as u8
     }
 }
 
@@ -339,19 +358,8 @@ fn palette_of(frames: &[Frame]) -> (Vec<u8>, Lookup) {
             channels
         })
         .collect();
-    let lookup = (0..1usize << 18)
-        .map(|key| {
-            let wanted = [key >> 12, key >> 6 & 63, key & 63].map(|c| (c << 2 | 2) as i32);
-            let distance = |color: &[i32; 3]| -> i32 {
-                // The eye sees green best and blue least.
-                color.iter().zip(wanted).zip([3, 6, 1]).map(|((c, w), weight)| weight * (c - w) * (c - w)).sum()
-            };
-            let nearest = colors.iter().enumerate().min_by_key(|(_, color)| distance(color));
-            nearest.map_or(0, |(index, _)| index as u8)
-        })
-        .collect();
     palette.resize(3 * (COLORS + 1), 0);
-    (palette, Lookup(lookup))
+    (palette, Lookup::new(colors))
 }
 
 /// Keeps a few frames spread evenly over a run of unknown length, always with the first and the last.

@@ -319,6 +319,23 @@ fn record_into(
     };
     output.start(fps)?;
     let mut deal = Deal::new(app.world_mut(), &options.seeds)?;
+    let played = play(app, options, &mut deal, &mut output, &mut watch);
+    deal.put_back(app.world_mut());
+    let (ticks, frames) = played?;
+    let evaluation = deal.report()?;
+    output.finish()?;
+    let adapter = app.world().get_resource::<RenderAdapterInfo>().map_or_else(String::new, |info| info.name.clone());
+    Ok(VideoReport { frames, ticks, adapter, evaluation })
+}
+
+/// Ticks until all episodes have ended; returns the numbers of control steps and of frames.
+fn play(
+    app: &mut App,
+    options: &VideoOptions,
+    deal: &mut Deal,
+    output: &mut Output,
+    watch: &mut dyn FnMut(&World, u64) -> Result<(), String>,
+) -> Result<(u64, u64), RecordError> {
     let (mut ticks, mut frames, mut step) = (0, 0, 0);
     while !deal.is_complete() {
         if ticks >= deal.max_ticks() {
@@ -341,11 +358,7 @@ fn record_into(
         }
         watch(app.world(), frames).map_err(|reason| RecordError::Stopped { reason })?;
     }
-    deal.put_back(app.world_mut());
-    let evaluation = deal.report()?;
-    output.finish()?;
-    let adapter = app.world().get_resource::<RenderAdapterInfo>().map_or_else(String::new, |info| info.name.clone());
-    Ok(VideoReport { frames, ticks, adapter, evaluation })
+    Ok((ticks, frames))
 }
 
 /// Renders until two frames in a row are the same: shaders are loaded, pipelines compiled, textures uploaded.

@@ -9,6 +9,7 @@ use bevy_rapier3d::rapier::math::Pose;
 use onestep_agent::{AgentSpec, Outcome};
 use xxhash_rust::xxh3::Xxh3;
 
+use crate::SimError;
 use crate::controller::{ACTION_DIM, ArmController, Goal, GripperController};
 use crate::expert::ExpertMemory;
 use crate::frames;
@@ -16,10 +17,12 @@ use crate::kinematics::{ArmPose, Chain};
 use crate::physics::{FINGERS, JointState, World, double, single};
 use crate::robot::{ARM_JOINTS, Robot};
 use crate::task::{ArenaView, Task};
-use crate::SimError;
 
 /// Control steps that are kept for the report of a fault.
 const HISTORY: usize = 8;
+
+/// Steps of a predicted path within one control step.
+const PREDICTION_SUBSTEPS: u32 = 5;
 
 /// One control step, as the report of a fault shows it.
 #[derive(Debug, Clone, PartialEq)]
@@ -137,9 +140,8 @@ impl SimArena {
         if let Some(fault) = &self.fault {
             return Err(fault.clone());
         }
-        let action: [f32; ACTION_DIM] = action
-            .try_into()
-            .map_err(|_| SimError::ActionLength { expected: ACTION_DIM, found: action.len() })?;
+        let action: [f32; ACTION_DIM] =
+            action.try_into().map_err(|_| SimError::ActionLength { expected: ACTION_DIM, found: action.len() })?;
         if let Some(index) = action.iter().position(|value| !value.is_finite()) {
             return Err(self.fail(format!("number {index} of the action")));
         }
@@ -153,7 +155,7 @@ impl SimArena {
             let mean = |values: &[f64; FINGERS]| 0.5 * (values[0] + values[1]);
             let force = self.gripper.force(mean(fingers), mean(finger_velocities), self.world.dt());
             let opening = self.pose.hand.rotation * DVec3::Y;
-            self.world.step(&self.joints, self.pose.axes(), &torques, opening, force);
+            self.world.step(&self.joints, self.pose.axes(), &torques.on_joints, opening, force);
             self.joints = self.world.joints();
             self.pose = self.chain.pose(&self.joints.positions);
             if self.world.quarantined() {
@@ -318,7 +320,7 @@ impl SimArena {
         for ((name, half_extents), pose) in self.object_names.iter().zip(&self.half_extents).zip(self.world.objects()) {
             push(name, Some(half_extents.as_vec3()), *pose);
         }
-        for fixture in self.task.fixtures() {
+        for fixture in self.task.fixtures().into_iter().filter(|fixture| fixture.drawn) {
             push(&fixture.name, Some(fixture.half_extents.as_vec3()), Pose::from_translation(fixture.center.as_vec3()));
         }
         bodies
@@ -347,30 +349,32 @@ impl SimArena {
     }
 
     /// Where the grip site would go under a chunk of actions, one point per action, in Bevy's frame (Y up), relative
-    /// to the arena's origin. For drawing candidates: no physics, no contacts.
+    /// to the arena's origin. For drawing candidates: the controller's own law on the arm's mass matrix in coarse steps,
+    /// without the physics world, so without contacts.
     ///
     /// # Shapes
     /// `actions`: `[h, 7]`, flat.
     #[must_use]
     pub fn predict_path(&self, actions: &[f32]) -> Vec<Vec3> {
-        let jacobian = self.chain.jacobian(&self.pose);
-        let mut velocity = DVec3::ZERO;
-        for (column, rate) in jacobian.iter().zip(&self.joints.velocities) {
-            velocity += DVec3::from_slice(&column[..3]) * *rate;
-        }
-        let period = self.task.physics().control_period_secs;
-        let response = Response::new(self.robot.controller.stiffness, period);
-        let mut position = self.pose.site;
-        actions
-            .chunks_exact(ACTION_DIM)
+        let dt = self.task.physics().control_period_secs / f64::from(PREDICTION_SUBSTEPS);
+        let (mut positions, mut velocities, mut pose) = (self.joints.positions, self.joints.velocities, self.pose);
+        let (chunks, _) = actions.as_chunks::<ACTION_DIM>();
+        chunks
+            .iter()
             .map(|action| {
-                let delta = DVec3::new(f64::from(action[0]), f64::from(action[1]), f64::from(action[2]))
-                    .clamp(DVec3::NEG_ONE, DVec3::ONE)
-                    * self.robot.controller.position_scale;
-                let moved = response.moved_per_goal * delta + response.moved_per_velocity * velocity;
-                velocity = response.velocity_per_goal * delta + response.velocity_per_velocity * velocity;
-                position += moved;
-                frames::to_bevy(position.as_vec3())
+                let goal = Goal::new(&self.robot.controller, &pose, &action.map(|value| value.clamp(-1.0, 1.0)));
+                for _ in 0..PREDICTION_SUBSTEPS {
+                    let torques = self.arm.torques(&self.chain, &pose, &goal, &positions, &velocities, dt);
+                    let accelerations = torques.free_accelerations();
+                    for (((position, velocity), acceleration), link) in
+                        positions.iter_mut().zip(&mut velocities).zip(accelerations).zip(&self.robot.links)
+                    {
+                        *velocity += acceleration * dt;
+                        *position = (*position + *velocity * dt).clamp(link.limits[0], link.limits[1]);
+                    }
+                    pose = self.chain.pose(&positions);
+                }
+                frames::to_bevy(pose.site.as_vec3())
             })
             .collect()
     }
@@ -384,28 +388,10 @@ impl SimArena {
 
 impl std::fmt::Debug for SimArena {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SimArena").field("task", &self.task.name()).field("seed", &self.seed).field("step", &self.step).finish_non_exhaustive()
-    }
-}
-
-/// How the end effector answers within one control step: the exact solution of `x'' = k (g - x) - 2 √k x'` over the
-/// period `t`, from the position where the step begins (critical damping, ω = √k).
-struct Response {
-    moved_per_goal: f64,
-    moved_per_velocity: f64,
-    velocity_per_goal: f64,
-    velocity_per_velocity: f64,
-}
-
-impl Response {
-    fn new(stiffness: f64, t: f64) -> Self {
-        let omega = stiffness.sqrt();
-        let decay = libm::exp(-omega * t);
-        Self {
-            moved_per_goal: 1.0 - (1.0 + omega * t) * decay,
-            moved_per_velocity: t * decay,
-            velocity_per_goal: omega * omega * t * decay,
-            velocity_per_velocity: (1.0 - omega * t) * decay,
-        }
+        f.debug_struct("SimArena")
+            .field("task", &self.task.name())
+            .field("seed", &self.seed)
+            .field("step", &self.step)
+            .finish_non_exhaustive()
     }
 }

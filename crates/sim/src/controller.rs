@@ -73,7 +73,7 @@ impl ArmController {
         q: &[f64; ARM_JOINTS],
         qd: &[f64; ARM_JOINTS],
         dt: f64,
-    ) -> [f64; ARM_JOINTS] {
+    ) -> ArmTorques {
         let settings = &self.settings;
         let jacobian = chain.jacobian(pose);
         let (mass, holding) = chain.mass_matrix_and_gravity(pose, self.gravity);
@@ -107,7 +107,8 @@ impl ArmController {
                 mobility[j][i] = value;
             }
         }
-        let block = |o: usize| -> [[f64; 3]; 3] { std::array::from_fn(|i| std::array::from_fn(|j| mobility[o + i][o + j])) };
+        let block =
+            |o: usize| -> [[f64; 3]; 3] { std::array::from_fn(|i| std::array::from_fn(|j| mobility[o + i][o + j])) };
         // Near a singular pose the mobility vanishes along one direction; the floor bounds the force there.
         let force = Cholesky::new(block(0), MOBILITY_FLOOR).solve(wanted_linear.to_array());
         let torque = Cholesky::new(block(3), MOBILITY_FLOOR).solve(wanted_angular.to_array());
@@ -128,14 +129,31 @@ impl ArmController {
             torque[1] - leak[4],
             torque[2] - leak[5],
         ];
-        std::array::from_fn(|j| {
+        let on_joints = std::array::from_fn(|j| {
             let task: f64 = jacobian[j].iter().zip(&wrench).map(|(a, b)| a * b).sum();
             let motor = task + posture[j] + velocity_torques[j] + holding[j];
             let motor = motor.clamp(-self.effort_limits[j], self.effort_limits[j]) - holding[j];
             // Dry friction takes what it needs to stop the joint within the step, up to its limit.
             let stopping = motor - velocity_torques[j] + mass[j][j] * qd[j] / dt;
             motor - stopping.clamp(-self.friction_loss[j], self.friction_loss[j])
-        })
+        });
+        ArmTorques { on_joints, velocity_torques, mass: mass_factor }
+    }
+}
+
+/// What acts on the joints in a physics step.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ArmTorques {
+    /// To apply: motors less dry friction, without the part that holds the arm up.
+    pub(crate) on_joints: [f64; ARM_JOINTS],
+    velocity_torques: [f64; ARM_JOINTS],
+    mass: Cholesky<ARM_JOINTS>,
+}
+
+impl ArmTorques {
+    /// Accelerations of the joints when the arm touches nothing.
+    pub(crate) fn free_accelerations(&self) -> [f64; ARM_JOINTS] {
+        self.mass.solve(std::array::from_fn(|j| self.on_joints[j] - self.velocity_torques[j]))
     }
 }
 

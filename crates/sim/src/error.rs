@@ -54,7 +54,9 @@ pub enum SimError {
         found: usize,
     },
     /// A number that is not finite got into the simulation.
-    #[error("{what} is not finite after step {step} of the episode with seed {seed}; the arena stands still until its next reset")]
+    #[error(
+        "{what} is not finite after step {step} of the episode with seed {seed}; the arena stands still until its next reset"
+    )]
     NotFinite {
         /// Which quantity.
         what: String,

@@ -27,7 +27,11 @@ pub fn from_bevy(v: Vec3) -> Vec3 {
 /// The pose of a body in the benchmark frame, as a Bevy transform.
 #[must_use]
 pub fn transform(pose: &Pose) -> Transform {
-    Transform { translation: to_bevy(pose.translation), rotation: BEVY_FROM_BENCHMARK * pose.rotation, scale: Vec3::ONE }
+    Transform {
+        translation: to_bevy(pose.translation),
+        rotation: BEVY_FROM_BENCHMARK * pose.rotation,
+        scale: Vec3::ONE,
+    }
 }
 
 /// The pose of a body in the benchmark frame, as a Bevy isometry.

@@ -1,6 +1,7 @@
 //! Kinematics and dynamics of a serial arm, in f64: poses, Jacobian, mass matrix, bias torques.
 //!
 //! The physics engine moves the arm; this module answers the questions of the controller about it.
+#![allow(clippy::needless_range_loop, reason = "indices are the notation of the algorithms")]
 
 use bevy::math::{DMat3, DQuat, DVec3, EulerRot};
 use bevy_rapier3d::rapier::glamx::DPose3;
@@ -139,7 +140,7 @@ impl Chain {
         let mut pose = self.base;
         for i in 0..ARM_JOINTS {
             let (sin, cos) = libm::sincos(0.5 * joint_positions[i]);
-            pose = pose * self.origins[i];
+            pose *= self.origins[i];
             pose.rotation *= DQuat::from_xyzw(0.0, 0.0, sin, cos);
             links[i] = pose;
             axes[i] = pose.rotation * DVec3::Z;
@@ -188,11 +189,7 @@ impl Chain {
     }
 
     /// Coriolis and centrifugal torques: recursive Newton-Euler without accelerations and gravity.
-    pub(crate) fn velocity_torques(
-        &self,
-        pose: &ArmPose,
-        joint_velocities: &[f64; ARM_JOINTS],
-    ) -> [f64; ARM_JOINTS] {
+    pub(crate) fn velocity_torques(&self, pose: &ArmPose, joint_velocities: &[f64; ARM_JOINTS]) -> [f64; ARM_JOINTS] {
         let mut forces = [DVec3::ZERO; ARM_JOINTS];
         let mut moments = [DVec3::ZERO; ARM_JOINTS];
         let (mut omega, mut alpha, mut acceleration) = (DVec3::ZERO, DVec3::ZERO, DVec3::ZERO);
@@ -292,7 +289,10 @@ mod tests {
         let v = [0.3, -0.5, 0.7, 0.2, -0.9, 0.4, 1.1];
         let energy = |q: &[f64; ARM_JOINTS]| -> f64 {
             let (m, _) = chain.mass_matrix_and_gravity(&chain.pose(q), DVec3::ZERO);
-            (0..ARM_JOINTS).flat_map(|i| (0..ARM_JOINTS).map(move |j| (i, j))).map(|(i, j)| 0.5 * v[i] * m[i][j] * v[j]).sum()
+            (0..ARM_JOINTS)
+                .flat_map(|i| (0..ARM_JOINTS).map(move |j| (i, j)))
+                .map(|(i, j)| 0.5 * v[i] * m[i][j] * v[j])
+                .sum()
         };
         let moved = |h: f64| std::array::from_fn(|i| q[i] + h * v[i]);
         let rate = (energy(&moved(1e-5)) - energy(&moved(-1e-5))) / 2e-5;

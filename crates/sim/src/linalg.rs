@@ -1,4 +1,5 @@
 //! Small dense solves on arrays.
+#![allow(clippy::needless_range_loop, reason = "indices are the notation of the algorithm")]
 
 /// Cholesky factor `L` of a symmetric positive definite matrix, `A = L Lᵀ`.
 #[derive(Debug, Clone, Copy)]

@@ -4,8 +4,8 @@ use bevy::math::{DQuat, DVec3, Vec3};
 use bevy_rapier3d::rapier::glamx::DPose3;
 use bevy_rapier3d::rapier::math::{Pose, Vector};
 use bevy_rapier3d::rapier::prelude::{
-    CoefficientCombineRule, ColliderBuilder, GenericJoint, Group, InteractionGroups, InteractionTestMode,
-    IntegrationParameters, JointAxesMask, JointAxis, MassProperties, Multibody, MultibodyDofCoupling, MultibodyIndex,
+    CoefficientCombineRule, ColliderBuilder, GenericJoint, Group, IntegrationParameters, InteractionGroups,
+    InteractionTestMode, JointAxesMask, JointAxis, MassProperties, Multibody, MultibodyDofCoupling, MultibodyIndex,
     PhysicsWorld, RigidBodyBuilder, RigidBodyHandle, SpringCoefficients,
 };
 
@@ -77,7 +77,8 @@ impl World {
             rapier.insert(body, collider(ColliderBuilder::cuboid(x, y, z), fixture.friction, WORLD));
         }
 
-        let base = rapier.insert_body(RigidBodyBuilder::fixed().pose(single(&DPose3::from_translation(base_position.into()))));
+        let base =
+            rapier.insert_body(RigidBodyBuilder::fixed().pose(single(&DPose3::from_translation(base_position.into()))));
         let mut links = [base; ARM_JOINTS];
         let mut parent = base;
         for (handle, link) in links.iter_mut().zip(&robot.links) {
@@ -132,12 +133,17 @@ impl World {
             }
         }
         let finger_ids = self.fingers.map(|handle| multibody_joints.rigid_body_link(handle).map_or(0, |link| link.id));
-        let Some(multibody) = self.multibody.and_then(|index| multibody_joints.get_multibody_mut(index)) else { return };
+        let Some(multibody) = self.multibody.and_then(|index| multibody_joints.get_multibody_mut(index)) else {
+            return;
+        };
         multibody.set_self_contacts_enabled(false);
         // The first call finds out that the base is fixed and drops its six degrees of freedom.
         multibody.forward_kinematics(bodies, true);
-        let start: Vec<f32> =
-            joint_positions.iter().chain(&[robot.home.finger_position; FINGERS]).map(|position| *position as f32).collect();
+        let start: Vec<f32> = joint_positions
+            .iter()
+            .chain(&[robot.home.finger_position; FINGERS])
+            .map(|position| *position as f32)
+            .collect();
         multibody.apply_displacements(&start);
         for (i, damping) in multibody.damping_mut().iter_mut().enumerate() {
             *damping = robot.links.get(i).map_or(robot.gripper.damping, |link| link.damping) as f32;
@@ -240,11 +246,6 @@ impl World {
         }
     }
 
-    /// Pose of the `index`-th object.
-    pub(crate) fn object(&self, index: usize) -> Option<&Pose> {
-        self.objects.get(index).and_then(|handle| self.rapier.bodies.get(*handle)).map(|body| body.position())
-    }
-
     /// Poses of all objects.
     pub(crate) fn objects(&self) -> impl Iterator<Item = &Pose> {
         self.objects.iter().filter_map(|handle| self.rapier.bodies.get(*handle)).map(|body| body.position())
@@ -274,7 +275,11 @@ impl World {
 
     /// Poses of the links and fingers, as the physics has them.
     pub(crate) fn robot_poses(&self) -> impl Iterator<Item = &Pose> {
-        self.links.iter().chain(&self.fingers).filter_map(|handle| self.rapier.bodies.get(*handle)).map(|body| body.position())
+        self.links
+            .iter()
+            .chain(&self.fingers)
+            .filter_map(|handle| self.rapier.bodies.get(*handle))
+            .map(|body| body.position())
     }
 
     /// Poses of the two fingers.
@@ -312,14 +317,9 @@ fn collider(builder: ColliderBuilder, friction: f64, groups: InteractionGroups) 
 }
 
 fn robot_body(mass: &RigidInertia) -> RigidBodyBuilder {
-    RigidBodyBuilder::dynamic()
-        .gravity_scale(0.0)
-        .can_sleep(false)
-        .additional_mass_properties(MassProperties::with_inertia_matrix(
-            mass.center.as_vec3(),
-            mass.mass as f32,
-            mass.inertia.as_mat3(),
-        ))
+    RigidBodyBuilder::dynamic().gravity_scale(0.0).can_sleep(false).additional_mass_properties(
+        MassProperties::with_inertia_matrix(mass.center.as_vec3(), mass.mass as f32, mass.inertia.as_mat3()),
+    )
 }
 
 fn insert_box(rapier: &mut PhysicsWorld, body: RigidBodyHandle, frame: &DPose3, shape: &BoxCollider) {

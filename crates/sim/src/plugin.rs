@@ -267,8 +267,7 @@ fn act_as_expert(
 
 fn step_arenas(mut agents: Query<(&AgentMode, &Episode, &Action, &mut Arena)>) {
     let step = |(mode, episode, action, mut arena): (&AgentMode, &Episode, &Action, Mut<Arena>)| {
-        arena.result =
-            (*mode != AgentMode::Idle && episode.is_active()).then(|| arena.sim.step(action.values()));
+        arena.result = (*mode != AgentMode::Idle && episode.is_active()).then(|| arena.sim.step(action.values()));
     };
     let several = agents.iter().filter(|(mode, ..)| **mode != AgentMode::Idle).take(2).count() > 1;
     if several && ComputeTaskPool::try_get().is_some() {

@@ -8,6 +8,8 @@
 //! of weights passes by. Every element is summed over its depth in order, so a result does not depend on how rows
 //! were shared among threads.
 
+use rayon::prelude::*;
+
 use crate::backend::{GELU_CUBIC, GELU_SLOPE, NORM_EPSILON};
 use crate::network::Activation;
 use crate::optimizer::AdamStep;
@@ -124,13 +126,7 @@ fn sigmoid<const FMA: bool>(x: f32) -> f32 {
     let r = multiply_add::<FMA>(n, -0.693_359_4, x);
     let r = multiply_add::<FMA>(n, 2.121_944_4e-4, r);
     let mut p = 1.987_569_1e-4;
-    for coefficient in [
-        1.398_199_9e-3,
-        8.333_452e-3,
-        4.166_579_6e-2,
-        1.666_666_5e-1,
-        5.000_000_1e-1,
-    ] {
+    for coefficient in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5] {
         p = multiply_add::<FMA>(p, r, coefficient);
     }
     let p = multiply_add::<FMA>(p, r * r, r) + 1.0;
@@ -147,10 +143,7 @@ fn gelu<const FMA: bool>(z: f32) -> (f32, f32) {
     let gate = sigmoid::<FMA>(z * multiply_add::<FMA>(square, CUBIC, SLOPE));
     let value = z * gate;
     let inner = multiply_add::<FMA>(square, 3.0 * CUBIC, SLOPE);
-    (
-        value,
-        multiply_add::<FMA>(value * (1.0 - gate), inner, gate),
-    )
+    (value, multiply_add::<FMA>(value * (1.0 - gate), inner, gate))
 }
 
 /// The number of floats of [`pack`]ed weights.
@@ -158,28 +151,39 @@ pub(super) fn packed_len(depth: usize, width: usize) -> usize {
     depth * width.div_ceil(LANES) * LANES
 }
 
+/// Panels from this many numbers on are packed by all threads.
+const PARALLEL_PACKING: usize = 1 << 17;
+
 /// Copies row-major weights `[depth, width]` into panels: all rows of the first `LANES` columns, then the next; the
 /// last panel is filled up with zeros.
 pub(super) fn pack(weights: &[f32], depth: usize, width: usize) -> Vec<f32> {
-    let mut packed = Vec::with_capacity(packed_len(depth, width));
-    for start in (0..width).step_by(LANES) {
-        for row in weights.chunks_exact(width.max(1)).take(depth) {
-            packed.extend_from_slice(&load(row, start));
+    pack_panels(depth, width, |index, panel| {
+        let rows = weights.chunks_exact(width);
+        for (target, row) in panel.as_chunks_mut::<LANES>().0.iter_mut().zip(rows) {
+            *target = load(row, index * LANES);
         }
-    }
-    packed
+    })
 }
 
 /// Packs the transpose of row-major weights `[width, depth]`.
 pub(super) fn pack_transposed(weights: &[f32], depth: usize, width: usize) -> Vec<f32> {
-    let mut packed = vec![0.0; packed_len(depth, width)];
-    let panels = packed.chunks_exact_mut((depth * LANES).max(1));
-    for (panel, rows) in panels.zip(weights.chunks(LANES * depth.max(1))) {
-        for (lane, row) in rows.chunks_exact(depth.max(1)).enumerate() {
+    pack_panels(depth, width, |index, panel| {
+        let rows = weights.chunks_exact(depth).skip(index * LANES).take(LANES);
+        for (lane, row) in rows.enumerate() {
             for (target, value) in panel.iter_mut().skip(lane).step_by(LANES).zip(row) {
                 *target = *value;
             }
         }
+    })
+}
+
+fn pack_panels(depth: usize, width: usize, fill: impl Fn(usize, &mut [f32]) + Sync) -> Vec<f32> {
+    let mut packed = vec![0.0; packed_len(depth, width)];
+    let size = (depth * LANES).max(1);
+    if packed.len() < PARALLEL_PACKING {
+        packed.chunks_exact_mut(size).enumerate().for_each(|(index, panel)| fill(index, panel));
+    } else {
+        packed.par_chunks_exact_mut(size).enumerate().for_each(|(index, panel)| fill(index, panel));
     }
     packed
 }
@@ -201,11 +205,7 @@ pub(super) enum Bias<'a> {
     /// The same `[width]` for all rows.
     Shared(&'a [f32]),
     /// A row of `[groups, width]` for each `size` rows; the first row of the block is row `first` of group 0.
-    Grouped {
-        values: &'a [f32],
-        size: usize,
-        first: usize,
-    },
+    Grouped { values: &'a [f32], size: usize, first: usize },
 }
 
 /// What follows the sum.
@@ -260,15 +260,7 @@ impl Product<'_> {
     /// All rows times the panel of the columns from `start`.
     #[inline(always)]
     fn panel<const FMA: bool>(&mut self, start: usize, panel: &[Row]) {
-        let Self {
-            rows,
-            depth,
-            width,
-            bias,
-            ref mut then,
-            ref mut out,
-            ..
-        } = *self;
+        let Self { rows, depth, width, bias, ref mut then, ref mut out, .. } = *self;
         let shared = match bias {
             Bias::Shared(values) => load(values, start),
             _ => ZERO,
@@ -281,16 +273,12 @@ impl Product<'_> {
                 last = block.get(row * depth..(row + 1) * depth).unwrap_or(last);
                 last
             });
-            let sums = tile::<FMA>(tile_rows, panel);
-            for (offset, mut row) in sums.into_iter().enumerate().take(count) {
+            let mut sums = tile::<FMA>(tile_rows, panel);
+            for (offset, row) in sums.iter_mut().enumerate().take(count) {
                 let row_index = index * TILE_ROWS + offset;
                 let at = row_index * width;
                 let bias = match bias {
-                    Bias::Grouped {
-                        values,
-                        size,
-                        first,
-                    } => {
+                    Bias::Grouped { values, size, first } => {
                         let group = (first + row_index) / size * width;
                         load(values.get(group..group + width).unwrap_or(&[]), start)
                     }
@@ -302,7 +290,7 @@ impl Product<'_> {
                 match then {
                     Then::Activate(Activation::None) => {}
                     Then::Activate(Activation::Gelu) => {
-                        for lane in &mut row {
+                        for lane in row.iter_mut() {
                             *lane = gelu::<FMA>(*lane).0;
                         }
                     }
@@ -321,7 +309,7 @@ impl Product<'_> {
                         }
                     }
                 }
-                store(out.get_mut(at..at + width).unwrap_or(&mut []), start, &row);
+                store(out.get_mut(at..at + width).unwrap_or(&mut []), start, row);
             }
         }
     }
@@ -591,5 +579,109 @@ impl Kernel for Blend<'_> {
         for (target, online) in self.target.iter_mut().zip(self.online) {
             *target = *target * rest + online * rate;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn exact_gelu(z: f64) -> (f64, f64) {
+        let inner = (2.0 / std::f64::consts::PI).sqrt() * (z + GELU_CUBIC * z.powi(3));
+        let tanh = inner.tanh();
+        let slope = (2.0 / std::f64::consts::PI).sqrt() * (1.0 + 3.0 * GELU_CUBIC * z * z);
+        (0.5 * z * (1.0 + tanh), 0.5 * (1.0 + tanh) + 0.5 * z * (1.0 - tanh * tanh) * slope)
+    }
+
+    #[test]
+    fn activation_is_exact_to_single_precision() {
+        for step in -4_000..=4_000 {
+            let z = step as f32 * 0.005;
+            let (value, slope) = exact_gelu(f64::from(z));
+            for (found_value, found_slope) in [gelu::<true>(z), gelu::<false>(z)] {
+                let bound = 5e-7 * value.abs().max(0.1);
+                assert!((f64::from(found_value) - value).abs() < bound, "at {z}");
+                assert!((f64::from(found_slope) - slope).abs() < 2e-6, "at {z}");
+            }
+        }
+        // Far from zero it is the identity on one side and nothing on the other.
+        assert_eq!(gelu::<true>(1e6).0, 1e6);
+        assert!(gelu::<true>(-1e6).0.abs() < 1e-30);
+        assert!(gelu::<true>(f32::NAN).0.is_nan());
+    }
+
+    #[test]
+    fn both_instruction_sets_and_layouts_give_one_product() {
+        let (rows, depth, width) = (13, 9, 21);
+        let numbers = |count: usize, seed: usize| -> Vec<f32> {
+            let number = |index: usize| ((index * 37 + seed * 11) % 23) as f32 / 11.5 - 1.0;
+            (0..count).map(number).collect()
+        };
+        let left = numbers(rows * depth, 1);
+        let right = numbers(depth * width, 2);
+        let bias = numbers(width, 3);
+        let mut expected = Vec::new();
+        for row in left.chunks(depth) {
+            for column in 0..width {
+                let terms = row.iter().zip(right.chunks(width));
+                let sum: f32 = terms.map(|(a, weights)| a * weights[column]).sum();
+                expected.push(sum + bias[column]);
+            }
+        }
+        let close = |found: &[f32]| {
+            let pairs = found.iter().zip(&expected);
+            found.len() == expected.len() && pairs.into_iter().all(|(found, expected)| (found - expected).abs() < 1e-5)
+        };
+
+        let packed = pack(&right, depth, width);
+        assert_eq!(packed.len(), packed_len(depth, width));
+        let mut transposed = vec![0.0; depth * width];
+        for (index, value) in right.iter().enumerate() {
+            transposed[index % width * depth + index / width] = *value;
+        }
+        assert_eq!(pack_transposed(&transposed, depth, width), packed);
+
+        for fused in [false, true] {
+            for weights in [Weights::Packed(&packed), Weights::RowMajor(&right)] {
+                let mut out = vec![f32::NAN; rows * width];
+                let product = Product {
+                    rows: &left,
+                    depth,
+                    weights,
+                    width,
+                    bias: Bias::Shared(&bias),
+                    then: Then::Activate(Activation::None),
+                    out: &mut out,
+                };
+                if fused {
+                    vectorised(product);
+                } else {
+                    product.run::<false>();
+                }
+                assert!(close(&out));
+            }
+        }
+
+        // The same product with its left side stored transposed, without the bias.
+        let mut stored = vec![0.0; rows * depth];
+        for (index, value) in left.iter().enumerate() {
+            stored[index % depth * rows + index / depth] = *value;
+        }
+        let mut out = vec![f32::NAN; rows * width];
+        vectorised(TransposedProduct {
+            left: &stored,
+            left_width: rows,
+            first: 0,
+            depth,
+            right: &packed,
+            width,
+            out: &mut out,
+        });
+        for row in out.chunks_mut(width) {
+            for (value, bias) in row.iter_mut().zip(&bias) {
+                *value += bias;
+            }
+        }
+        assert!(close(&out));
     }
 }

@@ -17,8 +17,8 @@ use crate::backend::{DenseGradients, DenseTrace, NormTrace, PolicyBackend, gener
 use crate::network::{Activation, Dense, Network};
 use crate::optimizer::AdamStep;
 use kernels::{
-    Adam, BackwardRows, Bias, Blend, NormParts, NormTangent, Normalise, NormaliseWithTrace,
-    Product, TILE_ROWS, Then, TransposedProduct, Weights, pack, pack_transposed, vectorised,
+    Adam, BackwardRows, Bias, Blend, NormParts, NormTangent, Normalise, NormaliseWithTrace, Product, TILE_ROWS, Then,
+    TransposedProduct, Weights, pack, pack_transposed, vectorised,
 };
 
 /// Rows of a block: eight tiles. Two such blocks of 512 features fit the second-level cache of any recent CPU.
@@ -30,6 +30,15 @@ const PARALLEL_WORK: usize = 1 << 20;
 /// Elements that one thread updates at a time in loops over parameters.
 const PARAMETER_CHUNK: usize = 1 << 14;
 
+/// Makes the allocator keep memory that an update frees, because the next update asks for it again.
+///
+/// The GNU allocator returns the end of its heap to the system as soon as more than a threshold is free, and every
+/// page that comes back costs a fault. Freeing one large block, just below the size that it no longer learns from,
+/// raises the threshold to twice that size. Other allocators ignore this; the block's pages are never touched.
+pub(crate) fn keep_freed_memory() {
+    drop(std::hint::black_box(Vec::<u8>::with_capacity(31 << 20)));
+}
+
 impl PolicyBackend for Flex {
     fn infer(
         network: &Network<Self>,
@@ -39,17 +48,12 @@ impl PolicyBackend for Flex {
     ) -> Tensor<Self, 3> {
         let layers: Option<Vec<_>> = network.layers.iter().map(LayerView::new).collect();
         match (layers, View::new(&context), View::new(&rows)) {
-            (Some(layers), Some(context), Some(rows)) if rows.dims[0] > 0 => {
-                infer(&layers, &context, &rows, trailing)
-            }
+            (Some(layers), Some(context), Some(rows)) if rows.dims[0] > 0 => infer(&layers, &context, &rows, trailing),
             _ => generic::infer(network, context, rows, trailing),
         }
     }
 
-    fn dense_forward(
-        layer: &Dense<Self>,
-        input: Tensor<Self, 3>,
-    ) -> (Tensor<Self, 3>, DenseTrace<Self>) {
+    fn dense_forward(layer: &Dense<Self>, input: Tensor<Self, 3>) -> (Tensor<Self, 3>, DenseTrace<Self>) {
         match (LayerView::new(layer), View::new(&input)) {
             (Some(layer), Some(view)) => dense_forward(&layer, &view, input),
             _ => generic::dense_forward(layer, input),
@@ -70,16 +74,8 @@ impl PolicyBackend for Flex {
         }
     }
 
-    fn dense_tangent(
-        layer: &Dense<Self>,
-        trace: &DenseTrace<Self>,
-        tangent: Tensor<Self, 3>,
-    ) -> Tensor<Self, 3> {
-        match (
-            LayerView::new(layer),
-            TraceView::new(trace),
-            View::new(&tangent),
-        ) {
+    fn dense_tangent(layer: &Dense<Self>, trace: &DenseTrace<Self>, tangent: Tensor<Self, 3>) -> Tensor<Self, 3> {
+        match (LayerView::new(layer), TraceView::new(trace), View::new(&tangent)) {
             (Some(layer), Some(parts), Some(tangent)) => dense_tangent(&layer, &parts, &tangent),
             _ => generic::dense_tangent(layer, trace, tangent),
         }
@@ -92,9 +88,7 @@ impl PolicyBackend for Flex {
         first: &mut Tensor<Self, 3>,
         second: &mut Tensor<Self, 3>,
     ) {
-        let all_f32 = [&*parameter, &*first, &*second]
-            .iter()
-            .all(|tensor| tensor.dtype() == DType::F32);
+        let all_f32 = [&*parameter, &*first, &*second].iter().all(|tensor| tensor.dtype() == DType::F32);
         let Some(gradient) = View::new(&gradient).filter(|_| all_f32) else {
             return generic::adam(step, parameter, gradient, first, second);
         };
@@ -107,13 +101,7 @@ impl PolicyBackend for Flex {
                         .zip(first.par_chunks_mut(PARAMETER_CHUNK))
                         .zip(second.par_chunks_mut(PARAMETER_CHUNK))
                         .for_each(|(((parameter, gradient), first), second)| {
-                            vectorised(Adam {
-                                step: *step,
-                                parameter,
-                                gradient,
-                                first,
-                                second,
-                            });
+                            vectorised(Adam { step: *step, parameter, gradient, first, second });
                         });
                 });
             });
@@ -123,16 +111,11 @@ impl PolicyBackend for Flex {
     fn blend(target: &mut Tensor<Self, 3>, online: &Tensor<Self, 3>, rate: f64) {
         match View::new(online) {
             Some(online) if target.dtype() == DType::F32 => edit(target, |target| {
-                target
-                    .par_chunks_mut(PARAMETER_CHUNK)
-                    .zip(online.values().par_chunks(PARAMETER_CHUNK))
-                    .for_each(|(target, online)| {
-                        vectorised(Blend {
-                            target,
-                            online,
-                            rate,
-                        });
-                    });
+                target.par_chunks_mut(PARAMETER_CHUNK).zip(online.values().par_chunks(PARAMETER_CHUNK)).for_each(
+                    |(target, online)| {
+                        vectorised(Blend { target, online, rate });
+                    },
+                );
             }),
             _ => generic::blend(target, online, rate),
         }
@@ -210,11 +193,7 @@ impl TraceView {
             None => None,
             Some(norm) => Some((View::new(&norm.normalised)?, View::new(&norm.inverse_std)?)),
         };
-        Some(Self {
-            input: View::new(&trace.input)?,
-            slope,
-            norm,
-        })
+        Some(Self { input: View::new(&trace.input)?, slope, norm })
     }
 
     /// The normalisation's parts at `rows` rows of a member from `first`.
@@ -270,11 +249,7 @@ enum Prepared<'a> {
 
 impl<'a> Prepared<'a> {
     fn new(weights: &'a [f32], depth: usize, width: usize, rows: usize) -> Self {
-        if rows >= PACKING_ROWS {
-            Self::Packed(pack(weights, depth, width))
-        } else {
-            Self::RowMajor(weights)
-        }
+        if rows >= PACKING_ROWS { Self::Packed(pack(weights, depth, width)) } else { Self::RowMajor(weights) }
     }
 
     fn weights(&self) -> Weights<'_> {
@@ -328,12 +303,7 @@ impl<'a> PreparedMember<'a> {
             Some((scale.member(member), shift.member(member)))
         };
         let mut prepared = vec![PreparedLayer {
-            weights: Prepared::new(
-                part(weights, context * width, own * width),
-                own,
-                width,
-                rows,
-            ),
+            weights: Prepared::new(part(weights, context * width, own * width), own, width, rows),
             depth: own,
             width,
             activation: first.activation,
@@ -373,11 +343,7 @@ impl<'a> PreparedMember<'a> {
         let groups = (first + count - 1) / size - first_group + 1;
         let mut shared = vec![0.0; groups * self.shared.width];
         vectorised(Product {
-            rows: part(
-                context,
-                first_group * self.shared.depth,
-                groups * self.shared.depth,
-            ),
+            rows: part(context, first_group * self.shared.depth, groups * self.shared.depth),
             depth: self.shared.depth,
             weights: self.shared.weights.weights(),
             width: self.shared.width,
@@ -388,14 +354,10 @@ impl<'a> PreparedMember<'a> {
 
         let widest = self.layers.iter().map(|layer| layer.width).max();
         let mut hidden = vec![0.0; count * widest.unwrap_or(0)];
-        let mut next = hidden.clone();
+        let mut next = vec![0.0; hidden.len()];
         let last = self.layers.len() - 1;
         let biases = self.biases.iter().map(|bias| Bias::Shared(bias));
-        let entry_bias = Bias::Grouped {
-            values: &shared,
-            size,
-            first: first - first_group * size,
-        };
+        let entry_bias = Bias::Grouped { values: &shared, size, first: first - first_group * size };
         let biases = std::iter::once(entry_bias).chain(biases);
         for (index, (layer, bias)) in self.layers.iter().zip(biases).enumerate() {
             let input = if index == 0 {
@@ -403,11 +365,7 @@ impl<'a> PreparedMember<'a> {
             } else {
                 part(&hidden, 0, count * layer.depth)
             };
-            let result = if index == last {
-                &mut *out
-            } else {
-                next.get_mut(..count * layer.width).unwrap_or(&mut [])
-            };
+            let result = if index == last { &mut *out } else { next.get_mut(..count * layer.width).unwrap_or(&mut []) };
             vectorised(Product {
                 rows: input,
                 depth: layer.depth,
@@ -418,35 +376,21 @@ impl<'a> PreparedMember<'a> {
                 out: &mut *result,
             });
             if let Some((scale, shift)) = layer.norm {
-                vectorised(Normalise {
-                    scale,
-                    shift,
-                    rows: result,
-                });
+                vectorised(Normalise { scale, shift, rows: result });
             }
             std::mem::swap(&mut hidden, &mut next);
         }
     }
 }
 
-fn infer(
-    layers: &[LayerView],
-    context: &View<2>,
-    rows: &View<2>,
-    trailing: &[f32],
-) -> Tensor<Flex, 3> {
+fn infer(layers: &[LayerView], context: &View<2>, rows: &View<2>, trailing: &[f32]) -> Tensor<Flex, 3> {
     let members = layers.first().map_or(0, |layer| layer.dims()[0]);
     let output = layers.last().map_or(0, |layer| layer.dims()[2]);
     let count = rows.dims[0];
     let size = count / context.dims[0].max(1);
-    let work = count
-        * layers
-            .iter()
-            .map(|layer| layer.dims().iter().product::<usize>())
-            .sum::<usize>();
+    let work = count * layers.iter().map(|layer| layer.dims().iter().product::<usize>()).sum::<usize>();
 
-    let prepare =
-        |member| PreparedMember::new(layers, member, context.dims, rows.dims, trailing);
+    let prepare = |member| PreparedMember::new(layers, member, context.dims, rows.dims, trailing);
     let prepared: Vec<_> = if work < PARALLEL_WORK {
         (0..members).filter_map(prepare).collect()
     } else {
@@ -477,17 +421,12 @@ struct ForwardTask<'a> {
     out: &'a mut [f32],
 }
 
-fn dense_forward(
-    layer: &LayerView,
-    input: &View<3>,
-    kept: Tensor<Flex, 3>,
-) -> (Tensor<Flex, 3>, DenseTrace<Flex>) {
+fn dense_forward(layer: &LayerView, input: &View<3>, kept: Tensor<Flex, 3>) -> (Tensor<Flex, 3>, DenseTrace<Flex>) {
     let [members, depth, width] = layer.dims();
     let count = input.dims[1];
     let work = members * count * depth * width;
-    let weights: Vec<_> = (0..members)
-        .map(|member| Prepared::new(layer.weight.member(member), depth, width, count))
-        .collect();
+    let weights: Vec<_> =
+        (0..members).map(|member| Prepared::new(layer.weight.member(member), depth, width, count)).collect();
 
     let has_slope = layer.activation == Activation::Gelu;
     let has_norm = layer.norm.is_some();
@@ -497,20 +436,21 @@ fn dense_forward(
     let mut inverse_std = vec![0.0; if has_norm { members * count } else { 0 }];
     let mut out = vec![0.0; if has_norm { size } else { 0 }];
 
-    let mut tasks = Vec::new();
-    let mut slopes = blocks(&mut slope, count, width);
-    let mut stds = blocks(&mut inverse_std, count, 1);
-    let mut outs = blocks(&mut out, count, width);
-    for (member, first, active) in blocks(&mut active, count, width) {
-        tasks.push(ForwardTask {
-            member,
-            first,
-            active,
-            slope: slopes.next().map_or(&mut [], |(_, _, slope)| slope),
-            inverse_std: stds.next().map_or(&mut [], |(_, _, std)| std),
-            out: outs.next().map_or(&mut [], |(_, _, out)| out),
-        });
-    }
+    let tasks = {
+        let mut slopes = blocks(&mut slope, count, width);
+        let mut stds = blocks(&mut inverse_std, count, 1);
+        let mut outs = blocks(&mut out, count, width);
+        blocks(&mut active, count, width)
+            .map(|(member, first, active)| ForwardTask {
+                member,
+                first,
+                active,
+                slope: slopes.next().map_or(&mut [], |(_, _, slope)| slope),
+                inverse_std: stds.next().map_or(&mut [], |(_, _, std)| std),
+                out: outs.next().map_or(&mut [], |(_, _, out)| out),
+            })
+            .collect()
+    };
     for_each(work, tasks, |task| {
         let rows = task.active.len() / width;
         let Some(weights) = weights.get(task.member) else {
@@ -522,11 +462,7 @@ fn dense_forward(
             weights: weights.weights(),
             width,
             bias: Bias::Shared(layer.bias.member(task.member)),
-            then: if has_slope {
-                Then::GeluWithSlope(task.slope)
-            } else {
-                Then::Activate(layer.activation)
-            },
+            then: if has_slope { Then::GeluWithSlope(task.slope) } else { Then::Activate(layer.activation) },
             out: &mut *task.active,
         });
         if let Some((scale, shift)) = &layer.norm {
@@ -543,28 +479,18 @@ fn dense_forward(
     let dims = [members, count, width];
     let slope = has_slope.then(|| tensor(slope, dims));
     let (out, norm) = if has_norm {
-        let norm = NormTrace {
-            normalised: tensor(active, dims),
-            inverse_std: tensor(inverse_std, [members, count, 1]),
-        };
+        let norm =
+            NormTrace { normalised: tensor(active, dims), inverse_std: tensor(inverse_std, [members, count, 1]) };
         (out, Some(norm))
     } else {
         (active, None)
     };
-    let trace = DenseTrace {
-        input: kept,
-        slope,
-        norm,
-    };
+    let trace = DenseTrace { input: kept, slope, norm };
     (tensor(out, dims), trace)
 }
 
 /// Blocks of rows of all members: member, first row, values.
-fn blocks(
-    values: &mut [f32],
-    rows: usize,
-    width: usize,
-) -> impl Iterator<Item = (usize, usize, &mut [f32])> {
+fn blocks(values: &mut [f32], rows: usize, width: usize) -> impl Iterator<Item = (usize, usize, &mut [f32])> {
     let members = values.chunks_mut((rows * width).max(1)).enumerate();
     members.flat_map(move |(member, values)| {
         values
@@ -587,22 +513,11 @@ fn dense_backward(
     // Back through normalisation and activation, and the sums over rows.
     let mut gradient = gradient.into_primitive().tensor().to_contiguous();
     let mut sums = vec![0.0; members * count.div_ceil(BLOCK_ROWS) * 3 * width];
-    let tasks = blocks(gradient.storage_mut(), count, width)
-        .zip(sums.chunks_exact_mut(3 * width))
-        .collect();
+    let tasks = blocks(gradient.storage_mut(), count, width).zip(sums.chunks_exact_mut(3 * width)).collect();
     for_each(work, tasks, |((member, first, gradient), sums)| {
         let rows = gradient.len() / width;
-        let slope = trace
-            .slope
-            .as_ref()
-            .map(|slope| part(slope.member(member), first * width, rows * width));
-        vectorised(BackwardRows {
-            width,
-            gradient,
-            slope,
-            norm: trace.norm_parts(layer, member, first, rows),
-            sums,
-        });
+        let slope = trace.slope.as_ref().map(|slope| part(slope.member(member), first * width, rows * width));
+        vectorised(BackwardRows { width, gradient, slope, norm: trace.norm_parts(layer, member, first, rows), sums });
     });
     let gradient: &[f32] = gradient.storage();
     let member_gradient = |member: usize| part(gradient, member * count * width, count * width);
@@ -623,9 +538,7 @@ fn dense_backward(
     let has_norm = layer.norm.is_some();
 
     // The gradient of the weights, the input's columns shared among threads.
-    let packed: Vec<_> = (0..members)
-        .map(|member| pack(member_gradient(member), count, width))
-        .collect();
+    let packed: Vec<_> = (0..members).map(|member| pack(member_gradient(member), count, width)).collect();
     let mut weight = vec![0.0; members * depth * width];
     let tasks = blocks(&mut weight, depth, width).collect();
     for_each(work, tasks, |(member, first, out)| {
@@ -643,19 +556,14 @@ fn dense_backward(
     });
 
     let input = wants_input.then(|| {
-        let weights: Vec<_> = (0..members)
-            .map(|member| pack_transposed(layer.weight.member(member), width, depth))
-            .collect();
+        let weights: Vec<_> =
+            (0..members).map(|member| pack_transposed(layer.weight.member(member), width, depth)).collect();
         let mut input = vec![0.0; members * count * depth];
         let tasks = blocks(&mut input, count, depth).collect();
         for_each(work, tasks, |(member, first, out)| {
             if let Some(weights) = weights.get(member) {
                 vectorised(Product {
-                    rows: part(
-                        member_gradient(member),
-                        first * width,
-                        out.len() / depth * width,
-                    ),
+                    rows: part(member_gradient(member), first * width, out.len() / depth * width),
                     depth: width,
                     weights: Weights::Packed(weights),
                     width: depth,
@@ -666,11 +574,7 @@ fn dense_backward(
             }
         });
         let input = tensor(input, [members, count, depth]);
-        if trace.input.dims[0] == members {
-            input
-        } else {
-            input.sum_dim(0)
-        }
+        if trace.input.dims[0] == members { input } else { input.sum_dim(0) }
     });
     DenseGradients {
         input,
@@ -684,35 +588,30 @@ fn dense_backward(
 fn dense_tangent(layer: &LayerView, trace: &TraceView, tangent: &View<3>) -> Tensor<Flex, 3> {
     let [members, depth, width] = layer.dims();
     let count = tangent.dims[1];
-    let weights: Vec<_> = (0..members)
-        .map(|member| Prepared::new(layer.weight.member(member), depth, width, count))
-        .collect();
+    let weights: Vec<_> =
+        (0..members).map(|member| Prepared::new(layer.weight.member(member), depth, width, count)).collect();
     let mut out = vec![0.0; members * count * width];
     let tasks = blocks(&mut out, count, width).collect();
-    for_each(
-        members * count * depth * width,
-        tasks,
-        |(member, first, out)| {
-            let rows = out.len() / width;
-            let Some(weights) = weights.get(member) else {
-                return;
-            };
-            let slope = trace.slope.as_ref();
-            vectorised(Product {
-                rows: part(tangent.member(member), first * depth, rows * depth),
-                depth,
-                weights: weights.weights(),
-                width,
-                bias: Bias::None,
-                then: slope.map_or(Then::Activate(Activation::None), |slope| {
-                    Then::Scale(part(slope.member(member), first * width, rows * width))
-                }),
-                out: &mut *out,
-            });
-            if let Some(norm) = trace.norm_parts(layer, member, first, rows) {
-                vectorised(NormTangent { norm, tangent: out });
-            }
-        },
-    );
+    for_each(members * count * depth * width, tasks, |(member, first, out)| {
+        let rows = out.len() / width;
+        let Some(weights) = weights.get(member) else {
+            return;
+        };
+        let slope = trace.slope.as_ref();
+        vectorised(Product {
+            rows: part(tangent.member(member), first * depth, rows * depth),
+            depth,
+            weights: weights.weights(),
+            width,
+            bias: Bias::None,
+            then: slope.map_or(Then::Activate(Activation::None), |slope| {
+                Then::Scale(part(slope.member(member), first * width, rows * width))
+            }),
+            out: &mut *out,
+        });
+        if let Some(norm) = trace.norm_parts(layer, member, first, rows) {
+            vectorised(NormTangent { norm, tangent: out });
+        }
+    });
     tensor(out, [members, count, width])
 }

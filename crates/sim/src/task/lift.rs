@@ -35,6 +35,8 @@ pub struct LiftScene {
     pub robot: RobotPlacement,
     /// The table.
     pub table: Table,
+    /// What catches a cube that falls off the table.
+    pub floor: Table,
     /// The cube.
     pub cube: Cube,
     /// When the task is solved.
@@ -110,29 +112,28 @@ impl LiftScene {
             let expected = "two numbers above zero, the smaller first, are needed";
             return Err(value("cube.half_extent", format!("[{low}, {high}]"), expected));
         }
-        let not_negative = [
+        for (field, number) in [
             ("robot.joint_noise_std", scene.robot.joint_noise_std),
-            ("table.friction", scene.table.friction),
             ("cube.friction", scene.cube.friction),
             ("cube.spread", scene.cube.spread),
             ("cube.drop_height", scene.cube.drop_height),
-        ];
-        let positive = [("cube.density", scene.cube.density), ("success.cube_height", scene.success.cube_height)];
-        for (field, number) in not_negative {
+        ] {
             if !(number >= 0.0 && number.is_finite()) {
                 return Err(value(field, number.to_string(), "it must be zero or more"));
             }
         }
-        for (field, number) in positive.into_iter().chain(scene.table.half_extents.map(|half| ("table.half_extents", half))) {
+        for (field, number) in
+            [("cube.density", scene.cube.density), ("success.cube_height", scene.success.cube_height)]
+        {
             if !(number > 0.0 && number.is_finite()) {
                 return Err(value(field, number.to_string(), "it must be a number above zero"));
             }
         }
-        for number in scene.table.center.into_iter().chain(scene.robot.base_position) {
-            if !number.is_finite() {
-                return Err(value("table.center or robot.base_position", number.to_string(), "it must be a finite number"));
-            }
+        if let Some(number) = scene.robot.base_position.iter().find(|number| !number.is_finite()) {
+            return Err(value("robot.base_position", number.to_string(), "it must be a finite number"));
         }
+        scene.table.validate(file, "table")?;
+        scene.floor.validate(file, "floor")?;
         scene.physics.validate(file)?;
         Ok(scene)
     }
@@ -189,7 +190,8 @@ impl Task for Lift {
     }
 
     fn fixtures(&self) -> Vec<Fixture> {
-        vec![self.scene.table.fixture("table")]
+        let floor = Fixture { drawn: false, ..self.scene.floor.fixture("floor") };
+        vec![self.scene.table.fixture("table"), floor]
     }
 
     fn start(&self, robot: &Robot, seed: u64) -> Start {

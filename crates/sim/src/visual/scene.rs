@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bevy::{
     app::prelude::*,
     asset::{RenderAssetUsages, prelude::*},
-    camera::{PerspectiveProjection, Projection, prelude::*},
+    camera::{Hdr, PerspectiveProjection, Projection, prelude::*},
     core_pipeline::tonemapping::Tonemapping,
     ecs::prelude::*,
     image::{ImageAddressMode, ImageFilterMode, ImageSampler, ImageSamplerDescriptor, prelude::*},
@@ -14,13 +14,16 @@ use bevy::{
     mesh::prelude::*,
     pbr::{DistanceFog, FogFalloff, prelude::*},
     prelude::*,
-    render::render_resource::{Extent3d, TextureDimension, TextureFormat, TextureViewDescriptor, TextureViewDimension},
+    render::{
+        render_resource::{Extent3d, TextureDimension, TextureFormat, TextureViewDescriptor, TextureViewDimension},
+        view::{ColorGrading, ColorGradingGlobal},
+    },
 };
 
 use super::{Dress, mesh::rounded_box, usable};
 
 /// Colour of the far distance, where the ground fades away.
-const HORIZON: Color = Color::srgb(0.83, 0.86, 0.90);
+const HORIZON: Color = Color::linear_rgb(0.86, 0.93, 1.04);
 
 /// A camera that looks at the first arena from the front and the side, a little from above.
 ///
@@ -30,15 +33,22 @@ pub fn default_camera() -> impl Bundle {
     (
         Camera3d::default(),
         Projection::Perspective(PerspectiveProjection { fov: 38f32.to_radians(), near: 0.05, ..Default::default() }),
-        Transform::from_xyz(1.02, 1.62, 1.42).looking_at(Vec3::new(-0.25, 1.0, 0.02), Vec3::Y),
+        Transform::from_xyz(1.12, 1.42, 1.08).looking_at(Vec3::new(-0.27, 1.03, -0.02), Vec3::Y),
+        // Everything, the sky too, goes through the same tone curve, so the ground fades into it without an edge.
+        Hdr,
         Tonemapping::AgX,
+        // This tone curve mutes colours; the cube should be red.
+        ColorGrading {
+            global: ColorGradingGlobal { post_saturation: 1.18, ..ColorGradingGlobal::default() },
+            ..ColorGrading::default()
+        },
         Msaa::Sample4,
     )
 }
 
 pub(super) fn add(app: &mut App, shadow_distance_meters: f32) {
     app.insert_resource(ClearColor(HORIZON))
-        .insert_resource(DirectionalLightShadowMap { size: 4096 })
+        .insert_resource(DirectionalLightShadowMap { size: 2048 })
         .insert_resource(GlobalAmbientLight { brightness: 0.0, ..Default::default() })
         .add_systems(Startup, spawn_scene(shadow_distance_meters))
         .add_systems(PostUpdate, light_cameras);
@@ -238,7 +248,7 @@ fn tiling_image(size: usize, texel: impl Fn(usize, usize) -> [f32; 3]) -> Image 
         mag_filter: ImageFilterMode::Linear,
         min_filter: ImageFilterMode::Linear,
         mipmap_filter: ImageFilterMode::Linear,
-        anisotropy_clamp: 8,
+        anisotropy_clamp: 4,
         ..ImageSamplerDescriptor::default()
     });
     image

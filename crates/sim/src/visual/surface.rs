@@ -140,8 +140,8 @@ pub struct Shell<'a> {
 impl Shell<'_> {
     /// Signed distance from `p`, metres. An estimate where shapes melt, exact in sign.
     fn distance(&self, p: Vec3) -> f32 {
-        /// Carved edges stay crisp.
-        const CARVE_BLEND: f32 = 0.002;
+        /// Carved edges are broken by this much, as those of a moulded part are, metres.
+        const CARVE_BLEND: f32 = 0.006;
         let mut distance = f32::MAX;
         for shape in self.shapes {
             let d = shape.distance(p);

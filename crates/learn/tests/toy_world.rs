@@ -1,0 +1,258 @@
+//! Acting, learning and checkpoints in a world of a few lines.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
+
+use std::{fs, path::Path};
+
+use bevy::prelude::*;
+use onestep_agent::prelude::*;
+use onestep_data::EpisodeData;
+use onestep_learn::{
+    AlgorithmConfig, Compute, LearnError, LearnPhase, LearnerMetrics, LearnerPlugin, LearnerSchedule, LearnerState,
+    PolicyHandle, PolicyPlugin, PolicySource, Replay, checkpoint, prepare,
+};
+use onestep_policy::{MvpConfig, metrics};
+
+/// A point on a line; its start follows from the episode's seed, its episode ends at the origin or after nine steps.
+#[derive(Component, Default)]
+struct Point(f32);
+
+/// From this control step on, the world is broken.
+#[derive(Resource)]
+struct BreaksAt(u32);
+
+fn reset(mut agents: Query<(&Episode, &mut Point, &mut Observation)>) {
+    for (episode, mut point, mut observation) in &mut agents {
+        if episode.is_fresh() {
+            point.0 = (episode.seed % 1_000) as f32 / 500.0 - 1.0;
+            observation.set(&[point.0, 1.0]);
+        }
+    }
+}
+
+fn step(mut agents: Query<(&AgentMode, &Action, &mut Point)>) {
+    for (mode, action, mut point) in &mut agents {
+        if *mode != AgentMode::Idle {
+            point.0 += 0.3 * action.values()[0];
+        }
+    }
+}
+
+fn judge(
+    breaks: Option<Res<BreaksAt>>,
+    mut clock: Local<u32>,
+    mut agents: Query<(&Point, &mut NextObservation, &mut Outcome)>,
+) {
+    *clock += 1;
+    let is_broken = breaks.is_some_and(|breaks| *clock >= breaks.0);
+    for (point, mut next, mut outcome) in &mut agents {
+        let success = point.0.abs() < 0.1;
+        next.set(&[if is_broken { f32::NAN } else { point.0 }, 1.0]);
+        *outcome = Outcome { reward: -1.0 + f32::from(u8::from(success)), terminated: success, success, truncated: false };
+    }
+}
+
+fn tiny() -> MvpConfig {
+    MvpConfig {
+        horizon: 3,
+        batch_size: 16,
+        actor_hidden: vec![24],
+        critic_hidden: vec![24],
+        candidates: 6,
+        target_candidates: 3,
+        learning_rate: 1e-3,
+        ..MvpConfig::small()
+    }
+}
+
+fn toy_app(agents: u32, schedule: LearnerSchedule) -> App {
+    let mut app = App::new();
+    app.add_plugins((
+        MinimalPlugins,
+        AgentPlugin { seed: 5 },
+        PolicyPlugin {
+            source: PolicySource::Create { algorithm: AlgorithmConfig::Mvp(tiny()), compute: Compute::Cpu },
+            keep_candidates: true,
+            ..default()
+        },
+        LearnerPlugin { schedule },
+    ));
+    app.add_systems(
+        FixedUpdate,
+        (
+            reset.in_set(AgentSystems::Reset),
+            step.in_set(AgentSystems::Step),
+            judge.in_set(AgentSystems::Outcome),
+        ),
+    );
+    for agent in 0..agents {
+        app.world_mut().spawn((AgentBundle::new(agent, spec()), Point::default()));
+    }
+    app.finish();
+    app.cleanup();
+    app
+}
+
+fn spec() -> AgentSpec {
+    AgentSpec::new(ObservationSpace::new([("x", 1), ("one", 1)]), ActionSpace::new(["push"]), 9)
+}
+
+fn demonstration() -> EpisodeData {
+    EpisodeData {
+        observations: [0.9f32, 0.6, 0.3, 0.0].iter().flat_map(|x| [*x, 1.0]).collect(),
+        actions: vec![-1.0; 3],
+        rewards: vec![-1.0, -1.0, 0.0],
+        terminated: true,
+        truncated: false,
+        successes: vec![false, false, true],
+        seed: 0,
+    }
+}
+
+fn online() -> LearnerSchedule {
+    LearnerSchedule { replay_capacity: 200, start_training: 20, updates_per_step: 0.5, ..default() }
+}
+
+fn tick(app: &mut App, ticks: usize) {
+    for _ in 0..ticks {
+        app.world_mut().run_schedule(FixedUpdate);
+    }
+}
+
+fn weights(app: &App) -> Vec<u8> {
+    app.world().resource::<PolicyHandle>().with(|learner| learner.weights()).unwrap()
+}
+
+fn state(app: &App) -> &LearnerState {
+    app.world().resource()
+}
+
+#[test]
+fn the_world_waits_for_the_offline_phase() {
+    let mut app = toy_app(2, LearnerSchedule { offline_updates: 10, offline_updates_per_tick: 4, ..online() });
+    prepare(&mut app).unwrap();
+    let mut replay = app.world_mut().resource_mut::<Replay>();
+    for _ in 0..5 {
+        replay.push_episode(&demonstration()).unwrap();
+    }
+    assert_eq!((replay.len(), replay.demonstrations()), (15, 15));
+    tick(&mut app, 3);
+    assert_eq!((state(&app).updates, state(&app).env_steps), (10, 0));
+    assert!(app.world_mut().query::<&AgentMode>().iter(app.world()).all(|mode| *mode == AgentMode::Idle));
+    tick(&mut app, 1);
+    assert_eq!((state(&app).phase, state(&app).env_steps), (LearnPhase::Online, 2));
+    let means = app.world_mut().resource_mut::<LearnerMetrics>().take_means();
+    assert!(means.iter().any(|(name, value)| *name == metrics::CRITIC_LOSS && value.is_finite()));
+}
+
+#[test]
+fn an_offline_phase_without_demonstrations_says_so() {
+    let mut app = toy_app(1, LearnerSchedule { offline_updates: 10, ..online() });
+    tick(&mut app, 1);
+    let fault = state(&app).fault.as_ref().unwrap();
+    assert!(matches!(fault.error, LearnError::TooFewTransitions { held: 0, .. }));
+}
+
+#[test]
+fn an_agent_acts_the_same_whoever_else_is_there() {
+    let actions = |agents: u32| {
+        // No learning: with more agents the networks would see more.
+        let mut app = toy_app(agents, LearnerSchedule { updates_per_step: 0.0, ..online() });
+        let mut seen = Vec::new();
+        for _ in 0..40 {
+            tick(&mut app, 1);
+            let mut query = app.world_mut().query::<(&Agent, &Action)>();
+            seen.extend(query.iter(app.world()).filter(|(agent, _)| agent.0 == 0).map(|(_, action)| action.values()[0]));
+        }
+        seen
+    };
+    let (alone, crowded) = (actions(1), actions(4));
+    assert_eq!(alone.len(), 40);
+    for (a, b) in alone.iter().zip(&crowded) {
+        // Not to the bit: a product of more rows may be summed in another order.
+        assert!((a - b).abs() < 1e-5, "{a} {b}");
+    }
+}
+
+#[test]
+fn an_interrupted_run_goes_on_to_the_same_numbers() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("checkpoint");
+    let mut straight = toy_app(2, online());
+    tick(&mut straight, 120);
+
+    // 61 ticks in: the agents are in the middle of their episodes and of their chunks.
+    let mut first = toy_app(2, online());
+    tick(&mut first, 61);
+    checkpoint::save(first.world_mut(), &path).unwrap();
+    drop(first);
+    let mut second = toy_app(2, online());
+    checkpoint::load(&mut second, &path).unwrap();
+    while state(&second).env_steps < state(&straight).env_steps {
+        tick(&mut second, 1);
+    }
+    assert!(state(&straight).fault.is_none() && state(&second).fault.is_none());
+    assert_eq!(state(&straight).updates, state(&second).updates);
+    assert!(state(&straight).updates > 50);
+    assert!(weights(&straight) == weights(&second), "the networks differ after resuming");
+    let replay = |app: &App| format!("{:?}", app.world().resource::<Replay>());
+    assert_eq!(replay(&straight), replay(&second));
+}
+
+#[test]
+fn a_broken_checkpoint_is_named_and_left_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("checkpoint");
+    let mut app = toy_app(1, online());
+    tick(&mut app, 50);
+    checkpoint::save(app.world_mut(), &path).unwrap();
+    for file in
+        [checkpoint::WEIGHTS_FILE, checkpoint::OPTIMIZER_FILE, checkpoint::REPLAY_FILE, checkpoint::STATE_FILE]
+    {
+        let place = path.join(file);
+        let whole = fs::read(&place).unwrap();
+        let half = &whole[..whole.len() / 2];
+        fs::write(&place, half).unwrap();
+        let error = checkpoint::load(&mut toy_app(1, online()), &path).unwrap_err().to_string();
+        assert!(error.contains(file), "{file}: {error}");
+        assert_eq!(fs::read(&place).unwrap(), half);
+        fs::write(&place, whole).unwrap();
+    }
+    let error = checkpoint::load(&mut toy_app(3, online()), &path).unwrap_err().to_string();
+    assert!(error.contains("1 agents") && error.contains('3'), "{error}");
+    checkpoint::load(&mut toy_app(1, online()), &path).unwrap();
+}
+
+#[test]
+fn a_checkpoint_that_cannot_be_written_leaves_the_one_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("checkpoint");
+    let mut app = toy_app(1, online());
+    tick(&mut app, 30);
+    checkpoint::save(app.world_mut(), &path).unwrap();
+    let before = fs::read(path.join(checkpoint::WEIGHTS_FILE)).unwrap();
+    tick(&mut app, 30);
+    assert!(checkpoint::save(app.world_mut(), Path::new("/proc/onestep/checkpoint")).is_err());
+    assert_eq!(fs::read(path.join(checkpoint::WEIGHTS_FILE)).unwrap(), before);
+    checkpoint::save(app.world_mut(), &path).unwrap();
+    assert_ne!(fs::read(path.join(checkpoint::WEIGHTS_FILE)).unwrap(), before);
+}
+
+#[test]
+fn a_state_that_is_not_finite_stops_learning_and_shows_the_last_steps() {
+    let mut app = toy_app(1, online());
+    app.insert_resource(BreaksAt(30));
+    tick(&mut app, 60);
+    let fault = state(&app).fault.as_ref().expect("the broken world went unnoticed");
+    assert!(matches!(fault.error, LearnError::NotFinite { what: "a next observation", .. }), "{:?}", fault.error);
+    assert_eq!(fault.recent.len(), 30);
+    assert_eq!(fault.recent.last().unwrap().observation.len(), 2);
+    assert_eq!(state(&app).env_steps, 29);
+}
+
+#[test]
+fn agents_of_different_shapes_are_refused() {
+    let mut app = toy_app(1, online());
+    let other = AgentSpec::new(ObservationSpace::new([("x", 3)]), ActionSpace::new(["push"]), 9);
+    app.world_mut().spawn((AgentBundle::new(1, other), Point::default()));
+    assert!(matches!(prepare(&mut app), Err(LearnError::MixedAgents { first: 0, second: 1, .. })));
+}

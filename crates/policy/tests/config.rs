@@ -1,0 +1,136 @@
+//! Configurations: defaults, text form, validation.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
+
+use onestep_policy::flow::{Curriculum, TimeDistribution};
+use onestep_policy::mvp::{ElementWeighting, Regression};
+use onestep_policy::{AlgorithmConfig, MvpConfig};
+use proptest::prelude::*;
+
+#[test]
+fn presets_are_valid_and_named() {
+    for config in [MvpConfig::default(), MvpConfig::small()] {
+        let config = AlgorithmConfig::Mvp(config);
+        config.validate().unwrap();
+        assert_eq!(config.name(), "mvp");
+        assert!(AlgorithmConfig::NAMES.contains(&config.name()));
+    }
+    let paper = MvpConfig::default();
+    assert_eq!(paper.actor_hidden, [512; 4]);
+    assert_eq!((paper.batch_size, paper.horizon, paper.critics), (256, 5, 2));
+}
+
+#[test]
+fn a_file_names_only_what_differs() {
+    let text = "name = 'mvp'\ntau = 0.01\ntimes = { logit_normal = { mean = 0.4, std = 1 } }\n";
+    let config: AlgorithmConfig = toml::from_str(text).unwrap();
+    let expected =
+        MvpConfig { tau: 0.01, times: TimeDistribution::LogitNormal { mean: 0.4, std: 1.0 }, ..MvpConfig::default() };
+    assert_eq!(config, AlgorithmConfig::Mvp(expected));
+}
+
+#[test]
+fn unknown_keys_and_names_are_refused() {
+    for (text, part) in [
+        ("name = 'mvp'\nlearningrate = 1.0", "learningrate"),
+        ("name = 'mvq'", "mvq"),
+        ("tau = 0.1", "name"),
+        ("name = 'mvp'\ntimes = 'uniformly'", "uniformly"),
+        ("name = 'mvp'\ntimes = { logit_normal = { mean = 1, std = 1, sd = 1 } }", "sd"),
+        ("name = 'mvp'\ncurriculum = { full = 1 }", "full"),
+        ("name = 'mvp'\nregression = 'best'", "best"),
+    ] {
+        let error = toml::from_str::<AlgorithmConfig>(text).unwrap_err();
+        assert!(error.to_string().contains(part), "{text}: {error}");
+    }
+}
+
+#[test]
+fn every_setting_is_checked_by_name() {
+    let paper = MvpConfig::default;
+    let cases: Vec<(&str, MvpConfig)> = vec![
+        ("horizon", MvpConfig { horizon: 0, ..paper() }),
+        ("batch_size", MvpConfig { batch_size: 0, ..paper() }),
+        ("critics", MvpConfig { critics: 0, ..paper() }),
+        ("candidates", MvpConfig { candidates: 0, ..paper() }),
+        ("target_candidates", MvpConfig { target_candidates: 0, ..paper() }),
+        ("metrics_every", MvpConfig { metrics_every: 0, ..paper() }),
+        ("actor_hidden", MvpConfig { actor_hidden: vec![], ..paper() }),
+        ("critic_hidden", MvpConfig { critic_hidden: vec![8, 0], ..paper() }),
+        ("learning_rate", MvpConfig { learning_rate: 0.0, ..paper() }),
+        ("discount", MvpConfig { discount: 1.1, ..paper() }),
+        ("tau", MvpConfig { tau: f64::NAN, ..paper() }),
+        ("ivc_weight", MvpConfig { ivc_weight: -1.0, ..paper() }),
+        ("diagonal_share", MvpConfig { diagonal_share: 2.0, ..paper() }),
+        ("base_noise", MvpConfig { base_noise: f64::INFINITY, ..paper() }),
+        ("times.std", MvpConfig { times: TimeDistribution::LogitNormal { mean: 0.0, std: 0.0 }, ..paper() }),
+        ("weighting.c", MvpConfig { weighting: ElementWeighting::Adaptive { power: 0.5, c: 0.0 }, ..paper() }),
+        (
+            "curriculum.full_updates",
+            MvpConfig { curriculum: Some(Curriculum { diagonal_updates: 2, full_updates: 1 }), ..paper() },
+        ),
+    ];
+    for (field, config) in cases {
+        let error = config.validate().unwrap_err().to_string();
+        assert!(error.contains(&format!("setting `{field}` is ")), "{error}");
+    }
+}
+
+prop_compose! {
+    fn any_config()(
+        sizes in prop::array::uniform5(1_usize..1_000),
+        hidden in prop::collection::vec(1_usize..600, 1..5),
+        shares in prop::array::uniform3(0.0..=1.0_f64),
+        weights in prop::array::uniform2(1e-6..10.0_f64),
+        times in prop_oneof![
+            Just(TimeDistribution::Uniform),
+            (-2.0..2.0_f64, 0.1..3.0_f64)
+                .prop_map(|(mean, std)| TimeDistribution::LogitNormal { mean, std }),
+        ],
+        weighting in prop_oneof![
+            Just(ElementWeighting::Plain),
+            (0.0..2.0_f64, 1e-6..1.0_f64)
+                .prop_map(|(power, c)| ElementWeighting::Adaptive { power, c }),
+        ],
+        curriculum in prop::option::of((0_u64..100, 0_u64..100)),
+        best_of_n in any::<bool>(),
+        critic_layer_norm in any::<bool>(),
+    ) -> MvpConfig {
+        let [horizon, batch_size, critics, candidates, target_candidates] = sizes;
+        let [discount, diagonal_share, base_noise] = shares;
+        let [learning_rate, ivc_weight] = weights;
+        MvpConfig {
+            horizon,
+            batch_size,
+            discount,
+            learning_rate,
+            tau: 1.0 - 0.5 * diagonal_share,
+            actor_hidden: hidden.clone(),
+            critic_hidden: hidden,
+            critics,
+            critic_layer_norm,
+            candidates,
+            target_candidates,
+            ivc_weight,
+            times,
+            diagonal_share,
+            curriculum: curriculum.map(|(first, more)| Curriculum {
+                diagonal_updates: first,
+                full_updates: first + more,
+            }),
+            weighting,
+            regression: if best_of_n { Regression::BestOfN } else { Regression::Replay },
+            base_noise,
+            metrics_every: 1,
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn configurations_survive_their_text_form(config in any_config()) {
+        config.validate().unwrap();
+        let config = AlgorithmConfig::Mvp(config);
+        let text = toml::to_string(&config).unwrap();
+        prop_assert_eq!(&toml::from_str::<AlgorithmConfig>(&text).unwrap(), &config);
+    }
+}
