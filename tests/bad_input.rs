@@ -179,7 +179,7 @@ fn a_broken_or_truncated_checkpoint_is_named_and_left_as_it_was() {
     let here = place.path();
     let checkpoint = run.join("checkpoint");
     let whole = contents(&run);
-    for name in ["weights.safetensors", "optimizer.safetensors", "replay.safetensors", "state.json", ] {
+    for name in ["weights.safetensors", "optimizer.safetensors", "replay.safetensors", "state.json"] {
         let path = checkpoint.join(name);
         let good = fs::read(&path).unwrap();
         for bad in [&good[..good.len() / 2], &b""[..], b"not at all"] {

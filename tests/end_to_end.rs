@@ -107,9 +107,11 @@ fn a_tiny_run_learns_and_leaves_a_whole_run_folder() {
     for name in ["config.toml", "metrics.csv", "evaluations.json", "checkpoint/weights.safetensors"] {
         assert!(path.join(name).is_file(), "{name}");
     }
-    assert!(std::fs::read_dir(&path).unwrap().any(|entry| {
-        entry.unwrap().file_name().to_str().unwrap().starts_with("events.out.tfevents.")
-    }));
+    assert!(
+        std::fs::read_dir(&path)
+            .unwrap()
+            .any(|entry| { entry.unwrap().file_name().to_str().unwrap().starts_with("events.out.tfevents.") })
+    );
     assert_eq!(RunConfig::read(&path.join("config.toml")).unwrap(), config);
     let columns = header(&path.join("metrics.csv"));
     assert_eq!(columns, MetricsLog::columns());
@@ -118,10 +120,7 @@ fn a_tiny_run_learns_and_leaves_a_whole_run_folder() {
     // It learns: the flow fits the demonstrations better at the end of the offline phase than at its start.
     let at = |name: &str| columns.iter().position(|column| column == name).unwrap();
     let series = |name: &str| -> Vec<f64> {
-        rows.iter()
-            .filter(|row| row[at(column::PHASE)] == *"0")
-            .filter_map(|row| row[at(name)].parse().ok())
-            .collect()
+        rows.iter().filter(|row| row[at(column::PHASE)] == *"0").filter_map(|row| row[at(name)].parse().ok()).collect()
     };
     for name in [metrics::ACTOR_IVC_LOSS, metrics::ACTOR_MF_LOSS] {
         let losses = series(name);

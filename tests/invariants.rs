@@ -23,11 +23,7 @@ fn needs(metadata: &Metadata, package: &str) -> BTreeSet<String> {
     let names: BTreeMap<&PackageId, &str> =
         metadata.packages.iter().map(|package| (&package.id, package.name.as_str())).collect();
     let resolve = metadata.resolve.as_ref().unwrap();
-    let mut open: Vec<&PackageId> = metadata
-        .workspace_members
-        .iter()
-        .filter(|id| names[id] == package)
-        .collect();
+    let mut open: Vec<&PackageId> = metadata.workspace_members.iter().filter(|id| names[id] == package).collect();
     assert_eq!(open.len(), 1, "{package} is not a member of the workspace");
     let mut seen: BTreeSet<&PackageId> = BTreeSet::new();
     while let Some(id) = open.pop() {
@@ -44,9 +40,14 @@ fn needs(metadata: &Metadata, package: &str) -> BTreeSet<String> {
 
 #[track_caller]
 fn assert_free_of(metadata: &Metadata, package: &str, forbidden: &str) {
-    let found: Vec<_> =
-        needs(metadata, package).into_iter().filter(|name| name == forbidden || name.starts_with(&format!("{forbidden}_"))
-            || name.starts_with(&format!("{forbidden}-"))).collect();
+    let found: Vec<_> = needs(metadata, package)
+        .into_iter()
+        .filter(|name| {
+            name == forbidden
+                || name.starts_with(&format!("{forbidden}_"))
+                || name.starts_with(&format!("{forbidden}-"))
+        })
+        .collect();
     assert!(found.is_empty(), "{package} must not need {forbidden}, and needs {found:?}");
 }
 

@@ -66,8 +66,9 @@ use bevy_ecs::prelude::*;
 /// Everything a user of the contract needs, in one `use`.
 pub mod prelude {
     pub use crate::{
-        ActOrder, Action, ActionSpace, Agent, AgentBundle, AgentMode, AgentPlugin, AgentSpec, AgentSystems, Episode, EpisodeEnd,
-        EpisodeFinished, NextObservation, Observation, ObservationSpace, Outcome, Purpose, RandomStreams, SeedSource,
+        ActOrder, Action, ActionSpace, Agent, AgentBundle, AgentMode, AgentPlugin, AgentSpec, AgentSystems, Episode,
+        EpisodeEnd, EpisodeFinished, NextObservation, Observation, ObservationSpace, Outcome, Purpose, RandomStreams,
+        SeedSource,
     };
 }
 

@@ -141,6 +141,9 @@ mod tests {
         let spec = |dim| AgentSpec::new(ObservationSpace::new([("a", dim)]), ActionSpace::new(["x"]), 1);
         assert!(spec(2).check_fits(&spec(2)).is_ok());
         let error = spec(2).check_fits(&spec(3)).map_err(|e| e.to_string());
-        assert_eq!(error, Err("the observation has 3 numbers where 2 are expected; was it made for another task?".to_owned()));
+        assert_eq!(
+            error,
+            Err("the observation has 3 numbers where 2 are expected; was it made for another task?".to_owned())
+        );
     }
 }

@@ -43,10 +43,7 @@ pub fn write_with(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<(
 /// # Errors
 /// An error of `fill`, or [`DataError::Io`] as `E`. The old folder is at `path` as before then, and the half-filled one
 /// is removed.
-pub fn replace_directory<E: From<DataError>>(
-    path: &Path,
-    fill: impl FnOnce(&Path) -> Result<(), E>,
-) -> Result<(), E> {
+pub fn replace_directory<E: From<DataError>>(path: &Path, fill: impl FnOnce(&Path) -> Result<(), E>) -> Result<(), E> {
     let temporary = sibling(path, ".tmp");
     let previous = previous_of(path);
     if path.exists() && !path.is_dir() {
@@ -55,7 +52,8 @@ pub fn replace_directory<E: From<DataError>>(
     }
     remove_directory(&temporary)?;
     fs::create_dir_all(&temporary).map_err(DataError::io("create", &temporary))?;
-    let filled = fill(&temporary).and_then(|()| sync_tree(&temporary).map_err(DataError::io("write", &temporary)).map_err(E::from));
+    let filled = fill(&temporary)
+        .and_then(|()| sync_tree(&temporary).map_err(DataError::io("write", &temporary)).map_err(E::from));
     if let Err(error) = filled {
         // As above: the first error counts.
         let _ = fs::remove_dir_all(&temporary);

@@ -93,7 +93,8 @@ impl EpisodeFile {
         let integers = |field: fn(&EpisodeData) -> u64| -> Vec<u8> {
             self.episodes.iter().flat_map(|episode| field(episode).to_le_bytes()).collect()
         };
-        let flags = |field: fn(&EpisodeData) -> bool| -> Vec<u8> { self.episodes.iter().map(|e| u8::from(field(e))).collect() };
+        let flags =
+            |field: fn(&EpisodeData) -> bool| -> Vec<u8> { self.episodes.iter().map(|e| u8::from(field(e))).collect() };
         let (episodes, steps) = (self.episodes.len(), self.steps());
         let tensors = [
             ("actions", Dtype::F32, vec![steps, self.action_dim], floats(|e| &e.actions)),
@@ -137,9 +138,9 @@ impl EpisodeFile {
         let episodes = lengths.len();
         // The sizes are the file's own claims: sums that overflow are as wrong as sums that do not fit.
         let sum = |what: &str, extra: usize| {
-            lengths.iter().try_fold(0usize, |sum, length| sum.checked_add(length.checked_add(extra)?)).ok_or_else(|| {
-                reader.wrong("lengths", format!("the {what} of {episodes} episodes do not fit into memory"))
-            })
+            lengths.iter().try_fold(0usize, |sum, length| sum.checked_add(length.checked_add(extra)?)).ok_or_else(
+                || reader.wrong("lengths", format!("the {what} of {episodes} episodes do not fit into memory")),
+            )
         };
         let steps = sum("steps", 0)?;
         let rows = sum("observations", 1)?;
@@ -250,7 +251,8 @@ impl<'a> Reader<'a> {
         lengths
             .into_iter()
             .map(|length| {
-                usize::try_from(length).map_err(|_| self.wrong("lengths", format!("{length} steps do not fit into memory")))
+                usize::try_from(length)
+                    .map_err(|_| self.wrong("lengths", format!("{length} steps do not fit into memory")))
             })
             .collect()
     }
@@ -282,26 +284,16 @@ mod tests {
                 vec(any::<bool>(), steps),
                 any::<(bool, bool, u64)>(),
             )
-                .prop_map(|(observations, actions, rewards, successes, (terminated, truncated, seed))| EpisodeData {
-                    observations,
-                    actions,
-                    rewards,
-                    terminated,
-                    truncated,
-                    successes,
-                    seed,
+                .prop_map(|(observations, actions, rewards, successes, (terminated, truncated, seed))| {
+                    EpisodeData { observations, actions, rewards, terminated, truncated, successes, seed }
                 })
         })
     }
 
     fn file() -> impl Strategy<Value = EpisodeFile> {
         (1usize..4, 1usize..3).prop_flat_map(|(observation_dim, action_dim)| {
-            (vec(episode(observation_dim, action_dim), 0..4), "[a-z]{1,8}").prop_map(move |(episodes, task)| EpisodeFile {
-                task,
-                observation_dim,
-                action_dim,
-                episodes,
-            })
+            (vec(episode(observation_dim, action_dim), 0..4), "[a-z]{1,8}")
+                .prop_map(move |(episodes, task)| EpisodeFile { task, observation_dim, action_dim, episodes })
         })
     }
 
@@ -315,7 +307,12 @@ mod tests {
             successes: vec![false, true],
             seed,
         };
-        EpisodeFile { task: "lift".to_owned(), observation_dim: 2, action_dim: 1, episodes: vec![episode(1), episode(u64::MAX)] }
+        EpisodeFile {
+            task: "lift".to_owned(),
+            observation_dim: 2,
+            action_dim: 1,
+            episodes: vec![episode(1), episode(u64::MAX)],
+        }
     }
 
     const NAME: &str = "demos.safetensors";
@@ -379,7 +376,13 @@ mod tests {
         check(with_tensor("lengths", |_, _, data| data[0] = 7), &["observations", "[6, 2]", "[11, 2]"]);
         check(with_tensor("lengths", |_, _, data| data.fill(255)), &["lengths", "memory"]);
         check(with_tensor("lengths", |_, shape, _| *shape = vec![1, 2]), &["lengths", "one dimension"]);
-        check(with_tensor("seeds", |_, shape, data| { *shape = vec![1]; data.truncate(8); }), &["seeds", "[1]", "[2]"]);
+        check(
+            with_tensor("seeds", |_, shape, data| {
+                *shape = vec![1];
+                data.truncate(8);
+            }),
+            &["seeds", "[1]", "[2]"],
+        );
         check(with_tensor("successes", |_, _, data| data[1] = 2), &["successes", "holds 2"]);
         check(with_tensor("rewards", |dtype, _, _| *dtype = Dtype::I32), &["rewards", "I32", "F32"]);
         check(
@@ -388,7 +391,10 @@ mod tests {
         );
         check(lying(|tensors, _| tensors.retain(|(name, ..)| name != "truncated")), &["truncated", "missing"]);
         check(lying(|_, header| *header = header.replace("episodes", "weights")), &["format", "onestep-weights"]);
-        check(lying(|_, header| *header = header.replace("\"version\":1", "\"version\":9")), &["version 9", "version 1"]);
+        check(
+            lying(|_, header| *header = header.replace("\"version\":1", "\"version\":9")),
+            &["version 9", "version 1"],
+        );
         check(lying(|_, header| *header = header.replace("\"action_dim\":1", "\"action_dim\":2")), &["actions"]);
         check(lying(|_, header| header.truncate(20)), &["broken metadata"]);
     }

@@ -134,31 +134,32 @@ pub fn save(world: &mut World, directory: &Path) -> Result<(), LearnError> {
 }
 
 fn save_state(world: &mut World) -> SavedState {
-    let mut agents: Vec<SavedAgent> = world
-        .query::<(
-            &Agent,
-            &AgentMode,
-            &Episode,
-            Option<&HeldBack>,
-            Option<&ActionLog>,
-            Option<&ActionChunk>,
-            Option<&Growing>,
-        )>()
-        .iter(world)
-        .map(|(agent, mode, episode, held, log, chunk, growing)| SavedAgent {
-            agent: agent.0,
-            mode: held.map_or(*mode, |held| held.0).into(),
-            episode_index: episode.index,
-            episode_seed: episode.seed,
-            has_started: episode.has_started(),
-            is_active: episode.is_active(),
-            action_log: log.map(|log| to_bits(&log.0)).unwrap_or_default(),
-            chunk: chunk.map(|chunk| to_bits(&chunk.actions)).unwrap_or_default(),
-            chunk_cursor: chunk.map_or(0, |chunk| chunk.cursor),
-            chunk_q: chunk.map_or(0.0, |chunk| chunk.q).to_bits(),
-            replay_cursor: growing.map(|growing| growing.0).unwrap_or_default(),
-        })
-        .collect();
+    let mut agents: Vec<SavedAgent> =
+        world
+            .query::<(
+                &Agent,
+                &AgentMode,
+                &Episode,
+                Option<&HeldBack>,
+                Option<&ActionLog>,
+                Option<&ActionChunk>,
+                Option<&Growing>,
+            )>()
+            .iter(world)
+            .map(|(agent, mode, episode, held, log, chunk, growing)| SavedAgent {
+                agent: agent.0,
+                mode: held.map_or(*mode, |held| held.0).into(),
+                episode_index: episode.index,
+                episode_seed: episode.seed,
+                has_started: episode.has_started(),
+                is_active: episode.is_active(),
+                action_log: log.map(|log| to_bits(&log.0)).unwrap_or_default(),
+                chunk: chunk.map(|chunk| to_bits(&chunk.actions)).unwrap_or_default(),
+                chunk_cursor: chunk.map_or(0, |chunk| chunk.cursor),
+                chunk_q: chunk.map_or(0.0, |chunk| chunk.q).to_bits(),
+                replay_cursor: growing.map(|growing| growing.0).unwrap_or_default(),
+            })
+            .collect();
     agents.sort_by_key(|agent| agent.agent);
     let streams = world.get_resource_or_insert_with(|| RandomStreams::new(0)).save();
     let state = world.get_resource_or_init::<LearnerState>();
@@ -183,8 +184,8 @@ fn save_state(world: &mut World) -> SavedState {
 /// are. The app's networks may then hold a part of the state: do not go on with it.
 pub fn load(app: &mut App, directory: &Path) -> Result<(), LearnError> {
     let folder = atomic::existing(directory).unwrap_or_else(|| directory.to_owned());
-    let state: SavedState = serde_json::from_slice(&read(&folder, STATE_FILE)?)
-        .map_err(|error| broken(&folder, STATE_FILE, &error))?;
+    let state: SavedState =
+        serde_json::from_slice(&read(&folder, STATE_FILE)?).map_err(|error| broken(&folder, STATE_FILE, &error))?;
     if state.format_version != FORMAT_VERSION {
         return Err(broken(
             &folder,
@@ -223,7 +224,11 @@ pub fn load(app: &mut App, directory: &Path) -> Result<(), LearnError> {
         return Err(broken(
             &folder,
             STATE_FILE,
-            &format!("it was made with {} agents, and here are {}; use the same number of arenas", saved.len(), here.len()),
+            &format!(
+                "it was made with {} agents, and here are {}; use the same number of arenas",
+                saved.len(),
+                here.len()
+            ),
         ));
     }
     policy.with(|learner| {
@@ -252,7 +257,11 @@ pub fn load(app: &mut App, directory: &Path) -> Result<(), LearnError> {
         entity.insert((
             episode,
             AgentMode::from(saved.mode),
-            ActionChunk { actions: from_bits(&saved.chunk), cursor: saved.chunk_cursor, q: f32::from_bits(saved.chunk_q) },
+            ActionChunk {
+                actions: from_bits(&saved.chunk),
+                cursor: saved.chunk_cursor,
+                q: f32::from_bits(saved.chunk_q),
+            },
             ActionLog(log.clone()),
             Growing(saved.replay_cursor),
         ));

@@ -59,7 +59,9 @@ pub(crate) fn choose(app: &App, compute: Compute) -> Result<ChosenDevice, LearnE
     {
         let _ = app;
         match compute {
-            Compute::Gpu => Err(LearnError::NoGpu { detail: "this program was built without its GPU backend".to_owned() }),
+            Compute::Gpu => {
+                Err(LearnError::NoGpu { detail: "this program was built without its GPU backend".to_owned() })
+            }
             Compute::Auto | Compute::Cpu => Ok(cpu("this program was built without its GPU backend")),
         }
     }
@@ -122,7 +124,11 @@ mod gpu {
 
     /// A device of our own, for an app that does not render.
     fn own_device(compute: Compute) -> Result<ChosenDevice, LearnError> {
-        let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
+        let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
+            // OpenGL would print complaints of its own where there is no display.
+            backends: wgpu::Backends::PRIMARY,
+            ..wgpu::InstanceDescriptor::new_without_display_handle()
+        });
         let adapters = bevy::tasks::block_on(instance.enumerate_adapters(wgpu::Backends::PRIMARY));
         let infos: Vec<_> = adapters.iter().map(wgpu::Adapter::get_info).collect();
         let (device, info) = match (infos.iter().find(|info| is_real(info)), infos.first(), compute) {

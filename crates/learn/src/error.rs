@@ -42,7 +42,9 @@ pub enum LearnError {
         index: usize,
     },
     /// The replay holds no chunk yet.
-    #[error("the replay holds {held} transitions, and in none of them does a chunk of {horizon} steps start; add demonstrations or let the agents act first")]
+    #[error(
+        "the replay holds {held} transitions, and in none of them does a chunk of {horizon} steps start; add demonstrations or let the agents act first"
+    )]
     TooFewTransitions {
         /// Chunk length.
         horizon: usize,
@@ -63,7 +65,9 @@ pub enum LearnError {
         detail: String,
     },
     /// A GPU was asked for and there is none.
-    #[error("no GPU was found for the learner: {detail}. Use `--compute cpu`, or install a Vulkan driver (Debian: mesa-vulkan-drivers)")]
+    #[error(
+        "no GPU was found for the learner: {detail}. Use `--compute cpu`, or install a Vulkan driver (Debian: mesa-vulkan-drivers)"
+    )]
     NoGpu {
         /// What was looked at.
         detail: String,

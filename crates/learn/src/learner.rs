@@ -2,7 +2,7 @@ use std::collections::VecDeque;
 
 use bevy::prelude::*;
 use onestep_agent::{
-    Action, ActOrder, Agent, AgentMode, AgentPlugin, AgentSystems, Episode, NextObservation, Observation, Outcome,
+    ActOrder, Action, Agent, AgentMode, AgentPlugin, AgentSystems, Episode, NextObservation, Observation, Outcome,
     Purpose, RandomStreams,
 };
 use onestep_policy::{Phase, PolicyError};
@@ -267,17 +267,7 @@ fn store(
     mut recent: ResMut<RecentSteps>,
     schedule: Res<LearnerSchedule>,
     mut agents: Query<
-        (
-            &Agent,
-            &AgentMode,
-            &Episode,
-            &Observation,
-            &Action,
-            &NextObservation,
-            &Outcome,
-            &mut ActionLog,
-            &mut Growing,
-        ),
+        (&Agent, &AgentMode, &Episode, &Observation, &Action, &NextObservation, &Outcome, &mut ActionLog, &mut Growing),
         Without<Replaying>,
     >,
 ) {
@@ -318,11 +308,8 @@ fn store(
             next_observation: next_observation.values(),
         };
         if let Err(error) = replay.push(&mut growing.0, transition) {
-            state.fault = Some(LearnFault {
-                place: "storing a step",
-                error,
-                recent: recent.0.iter().cloned().collect(),
-            });
+            state.fault =
+                Some(LearnFault { place: "storing a step", error, recent: recent.0.iter().cloned().collect() });
             return;
         }
         state.env_steps += 1;

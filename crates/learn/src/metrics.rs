@@ -29,6 +29,9 @@ impl LearnerMetrics {
 
     /// Means since the last call, in the order of their names.
     pub fn take_means(&mut self) -> Vec<(&'static str, f32)> {
-        std::mem::take(&mut self.sums).into_iter().map(|(name, (sum, count))| (name, (sum / count as f64) as f32)).collect()
+        std::mem::take(&mut self.sums)
+            .into_iter()
+            .map(|(name, (sum, count))| (name, (sum / count as f64) as f32))
+            .collect()
     }
 }

@@ -2,7 +2,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bevy::prelude::*;
 use onestep_agent::{
-    ActOrder, Action, Agent, AgentMode, AgentPlugin, AgentSpec, AgentSystems, Episode, Observation, Purpose, RandomStreams,
+    ActOrder, Action, Agent, AgentMode, AgentPlugin, AgentSpec, AgentSystems, Episode, Observation, Purpose,
+    RandomStreams,
 };
 use onestep_policy::{AlgorithmConfig, Learner, NoiseSource, PolicySpec, SelectRequest, create_learner};
 
@@ -183,7 +184,9 @@ pub fn prepare(app: &mut App) -> Result<PolicyHandle, LearnError> {
 fn build(world: &mut World) -> Result<PolicyHandle, LearnError> {
     let spec = common_spec(world)?;
     let (algorithm, compute) = match world.get_resource::<Pending>() {
-        Some(Pending(PolicyPlugin { source: PolicySource::Create { algorithm, compute }, .. })) => (algorithm.clone(), *compute),
+        Some(Pending(PolicyPlugin { source: PolicySource::Create { algorithm, compute }, .. })) => {
+            (algorithm.clone(), *compute)
+        }
         _ => (AlgorithmConfig::default(), Compute::default()),
     };
     let Some(chosen) = world.get_resource::<ChosenDevice>().cloned() else {

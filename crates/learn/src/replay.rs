@@ -187,7 +187,11 @@ impl Replay {
     /// Bytes of its arrays as they are now.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        4 * (self.observations.len() + self.actions.len() + self.rewards.len() + self.next_rows.len() + self.episodes.len())
+        4 * (self.observations.len()
+            + self.actions.len()
+            + self.rewards.len()
+            + self.next_rows.len()
+            + self.episodes.len())
             + self.kinds.len()
             + self.demonstrations.len()
     }
@@ -419,8 +423,7 @@ impl Replay {
                     *place = value;
                 }
             }
-            for (column, value) in
-                [(&mut self.kinds, kind as u8), (&mut self.demonstrations, u8::from(demonstration))]
+            for (column, value) in [(&mut self.kinds, kind as u8), (&mut self.demonstrations, u8::from(demonstration))]
             {
                 if let Some(place) = column.get_mut(row) {
                     *place = value;
@@ -475,8 +478,8 @@ impl Replay {
 
     /// A replay from a checkpoint's columns, every size and every link checked.
     pub(crate) fn from_columns(header: &ReplayHeader, columns: OwnedColumns) -> Result<Self, String> {
-        let mut replay = Self::new(header.observation_dim, header.action_dim, header.capacity)
-            .map_err(|error| error.to_string())?;
+        let mut replay =
+            Self::new(header.observation_dim, header.action_dim, header.capacity).map_err(|error| error.to_string())?;
         let len = header.len;
         for (name, expected, found) in [
             ("observations", len.checked_mul(header.observation_dim), columns.observations.len()),
@@ -492,7 +495,10 @@ impl Replay {
             }
         }
         if len > header.capacity || header.head >= header.capacity || (len < header.capacity && header.head != len) {
-            return Err(format!("{len} rows and write position {} do not fit a capacity of {}", header.head, header.capacity));
+            return Err(format!(
+                "{len} rows and write position {} do not fit a capacity of {}",
+                header.head, header.capacity
+            ));
         }
         if columns.next_rows.iter().any(|&next| next != NONE && next as usize >= len) {
             return Err("column `next_rows` points outside of the replay".to_owned());

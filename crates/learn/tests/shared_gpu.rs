@@ -15,7 +15,11 @@ use onestep_learn::{AlgorithmConfig, CandidateSet, Compute, ComputeReport, Polic
 use onestep_policy::MvpConfig;
 
 fn is_there_an_adapter() -> bool {
-    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
+    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
+        // OpenGL would print complaints of its own where there is no display.
+        backends: wgpu::Backends::PRIMARY,
+        ..wgpu::InstanceDescriptor::new_without_display_handle()
+    });
     let found = !bevy::tasks::block_on(instance.enumerate_adapters(wgpu::Backends::PRIMARY)).is_empty();
     if !found {
         eprintln!("skipped: no graphics adapter answers (Debian: apt-get install mesa-vulkan-drivers)");

@@ -47,7 +47,8 @@ fn judge(
     for (point, mut next, mut outcome) in &mut agents {
         let success = point.0.abs() < 0.1;
         next.set(&[if is_broken { f32::NAN } else { point.0 }, 1.0]);
-        *outcome = Outcome { reward: -1.0 + f32::from(u8::from(success)), terminated: success, success, truncated: false };
+        *outcome =
+            Outcome { reward: -1.0 + f32::from(u8::from(success)), terminated: success, success, truncated: false };
     }
 }
 
@@ -78,11 +79,7 @@ fn toy_app(agents: u32, schedule: LearnerSchedule) -> App {
     ));
     app.add_systems(
         FixedUpdate,
-        (
-            reset.in_set(AgentSystems::Reset),
-            step.in_set(AgentSystems::Step),
-            judge.in_set(AgentSystems::Outcome),
-        ),
+        (reset.in_set(AgentSystems::Reset), step.in_set(AgentSystems::Step), judge.in_set(AgentSystems::Outcome)),
     );
     for agent in 0..agents {
         app.world_mut().spawn((AgentBundle::new(agent, spec()), Point::default()));
@@ -161,7 +158,9 @@ fn an_agent_acts_the_same_whoever_else_is_there() {
         for _ in 0..40 {
             tick(&mut app, 1);
             let mut query = app.world_mut().query::<(&Agent, &Action)>();
-            seen.extend(query.iter(app.world()).filter(|(agent, _)| agent.0 == 0).map(|(_, action)| action.values()[0]));
+            seen.extend(
+                query.iter(app.world()).filter(|(agent, _)| agent.0 == 0).map(|(_, action)| action.values()[0]),
+            );
         }
         seen
     };
@@ -205,8 +204,7 @@ fn a_broken_checkpoint_is_named_and_left_as_it_is() {
     let mut app = toy_app(1, online());
     tick(&mut app, 50);
     checkpoint::save(app.world_mut(), &path).unwrap();
-    for file in
-        [checkpoint::WEIGHTS_FILE, checkpoint::OPTIMIZER_FILE, checkpoint::REPLAY_FILE, checkpoint::STATE_FILE]
+    for file in [checkpoint::WEIGHTS_FILE, checkpoint::OPTIMIZER_FILE, checkpoint::REPLAY_FILE, checkpoint::STATE_FILE]
     {
         let place = path.join(file);
         let whole = fs::read(&place).unwrap();

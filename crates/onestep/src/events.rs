@@ -225,7 +225,9 @@ mod tests {
     fn what_is_written_decodes_to_the_same_numbers() {
         let folder = tempfile::tempdir().unwrap();
         let mut writer = EventWriter::create(folder.path(), 1.5e9, Some(300)).unwrap();
-        writer.add_scalars(1.5e9 + 1.0, 300, &[("critic/loss", 0.25), ("rate", f32::NAN), ("eval/success", 1.0)]).unwrap();
+        writer
+            .add_scalars(1.5e9 + 1.0, 300, &[("critic/loss", 0.25), ("rate", f32::NAN), ("eval/success", 1.0)])
+            .unwrap();
         writer.add_scalars(1.5e9 + 2.0, u64::MAX, &[]).unwrap();
         let path = std::fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();
         assert!(path.to_str().unwrap().contains("events.out.tfevents.1500000000"));

@@ -249,8 +249,9 @@ impl RunFolder {
     pub fn evaluations(&self) -> Result<Vec<Evaluation>, FolderError> {
         let path = self.evaluations_path();
         match fs::read(&path) {
-            Ok(bytes) => serde_json::from_slice(&bytes)
-                .map_err(|error| FolderError::Broken { path, problem: error.to_string() }),
+            Ok(bytes) => {
+                serde_json::from_slice(&bytes).map_err(|error| FolderError::Broken { path, problem: error.to_string() })
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
             Err(source) => Err(FolderError::Data(DataError::Io { action: "read", path, source })),
         }
@@ -349,7 +350,8 @@ impl MetricsLog {
             // The last row may be cut off by a crash; it lies beyond the checkpoint anyway.
             let Ok(row) = row else { break };
             let number = |index: usize| row.get(index).and_then(|text| text.parse::<f64>().ok());
-            let (Some(wall), Some(updates), Some(env_steps)) = (number(wall), number(updates), number(env_steps)) else {
+            let (Some(wall), Some(updates), Some(env_steps)) = (number(wall), number(updates), number(env_steps))
+            else {
                 break;
             };
             let here = Position { updates: updates as u64, env_steps: env_steps as u64 };
@@ -404,7 +406,8 @@ impl MetricsLog {
         let path = self.path.clone();
         let failed = |source: io::Error| FolderError::Io { path, source };
         let value = |column: &str| row.iter().find(|(name, _)| *name == column).map(|(_, value)| *value);
-        let fields = self.columns.iter().map(|column| value(column).map_or_else(String::new, |value| value.to_string()));
+        let fields =
+            self.columns.iter().map(|column| value(column).map_or_else(String::new, |value| value.to_string()));
         let scalars: Vec<_> = row.iter().map(|(name, value)| (*name, *value as f32)).collect();
         self.csv
             .write_record(fields)

@@ -71,8 +71,8 @@ pub mod prelude {
     };
     pub use onestep_agent::prelude::*;
     pub use onestep_learn::{
-        AlgorithmConfig, Compute, LearnerPlugin, LearnerSchedule, LearnerState, PolicyHandle, PolicyPlugin, PolicySource,
-        Replay,
+        AlgorithmConfig, Compute, LearnerPlugin, LearnerSchedule, LearnerState, PolicyHandle, PolicyPlugin,
+        PolicySource, Replay,
     };
     pub use onestep_policy::MvpConfig;
     pub use onestep_sim::SimPlugin;

@@ -30,21 +30,19 @@ pub enum Role {
 
 /// Adds the plugins of a run to an app that has Bevy's own plugins already (`MinimalPlugins`, or all of them).
 pub fn add_plugins(app: &mut App, config: &RunConfig, role: &Role) {
-    let plugins = OnestepPlugins
-        .set(AgentPlugin { seed: config.seed })
-        .set(SimPlugin {
-            task: config.task.clone(),
-            arenas: arenas(config, role),
-            seed: config.seed,
-            mode: if matches!(role, Role::Demonstrate { .. }) { AgentMode::Scripted } else { AgentMode::Policy },
-            expert_noise: ExpertNoise {
-                std: config.demonstrations.action_noise_std,
-                random_action_probability: config.demonstrations.random_action_probability,
-            },
-            // Bodies are there to be drawn.
-            bodies: matches!(role, Role::Show(_)),
-            ..SimPlugin::default()
-        });
+    let plugins = OnestepPlugins.set(AgentPlugin { seed: config.seed }).set(SimPlugin {
+        task: config.task.clone(),
+        arenas: arenas(config, role),
+        seed: config.seed,
+        mode: if matches!(role, Role::Demonstrate { .. }) { AgentMode::Scripted } else { AgentMode::Policy },
+        expert_noise: ExpertNoise {
+            std: config.demonstrations.action_noise_std,
+            random_action_probability: config.demonstrations.random_action_probability,
+        },
+        // Bodies are there to be drawn.
+        bodies: matches!(role, Role::Show(_)),
+        ..SimPlugin::default()
+    });
     match role {
         Role::Train => app.add_plugins(
             plugins
@@ -133,9 +131,8 @@ pub fn collect_demonstrations(
     let arenas = DEMONSTRATION_ARENAS.min(wanted).max(1);
     let mut app = build_app(config, &Role::Demonstrate { arenas });
     let mut seeds = RandomStreams::new(config.seed);
-    let mut next_seeds = |count: usize| -> Vec<u64> {
-        (0..count).map(|_| seeds.next_seed(Purpose::Demonstration, 0)).collect()
-    };
+    let mut next_seeds =
+        |count: usize| -> Vec<u64> { (0..count).map(|_| seeds.next_seed(Purpose::Demonstration, 0)).collect() };
     let mut kept: Vec<EpisodeData> = Vec::new();
     let mut tried = 0;
     while kept.len() < wanted {

@@ -146,7 +146,8 @@ impl Trainer {
     ) -> Result<Self, RunError> {
         let mut app = build_app(&config, &Role::Train);
         let policy = prepare(&mut app)?;
-        if let (Some(demonstrations), Some(mut replay)) = (demonstrations, app.world_mut().get_resource_mut::<Replay>()) {
+        if let (Some(demonstrations), Some(mut replay)) = (demonstrations, app.world_mut().get_resource_mut::<Replay>())
+        {
             for episode in &demonstrations.episodes {
                 replay.push_episode(episode)?;
             }
@@ -338,8 +339,7 @@ impl Trainer {
         }
         let report = result?;
         let position = self.position();
-        let evaluation =
-            Evaluation { kind, updates: position.updates, env_steps: position.env_steps, report };
+        let evaluation = Evaluation { kind, updates: position.updates, env_steps: position.env_steps, report };
         let row = [
             (column::EVAL_SUCCESS_RATE, evaluation.report.success_rate),
             (column::EVAL_SUCCESS_LOW, evaluation.report.success_interval.low),
@@ -360,7 +360,8 @@ impl Trainer {
         let world = self.app.world_mut();
         let phase = world.get_resource::<LearnerState>().map_or(LearnPhase::Offline, |state| state.phase);
         let transitions = world.get_resource::<Replay>().map_or(0, Replay::len);
-        let means = world.get_resource_mut::<LearnerMetrics>().map(|mut metrics| metrics.take_means()).unwrap_or_default();
+        let means =
+            world.get_resource_mut::<LearnerMetrics>().map(|mut metrics| metrics.take_means()).unwrap_or_default();
         let (updates_per_sec, steps_per_sec) = self.clock.rates_since_row(position);
         let mut row = vec![
             (column::WALL_SECS, self.clock.worked_secs()),

@@ -1,6 +1,7 @@
 //! The one place that picks a backend.
 //!
-//! Everything else is generic over it and instantiated here alone: compiling the GPU backend takes minutes.
+//! Everything else is generic over it and instantiated here alone: compiling the GPU backend takes minutes. So the unit
+//! tests of this crate leave it out; the integration tests have it.
 
 use serde::{Deserialize, Serialize};
 
@@ -80,7 +81,7 @@ pub enum ComputeDevice {
     #[default]
     Cpu,
     /// A GPU through wgpu; it must exist, or have been handed over to burn before.
-    #[cfg(feature = "wgpu")]
+    #[cfg(all(feature = "wgpu", not(test)))]
     Wgpu(burn_wgpu::WgpuDevice),
 }
 
@@ -100,7 +101,7 @@ pub fn create_learner(
             crate::cpu::keep_freed_memory();
             Box::new(Mvp::<burn_flex::Flex>::new(config, spec, &burn_flex::FlexDevice, noise)?)
         }
-        #[cfg(feature = "wgpu")]
+        #[cfg(all(feature = "wgpu", not(test)))]
         ComputeDevice::Wgpu(device) => Box::new(Mvp::<burn_wgpu::Wgpu>::new(config, spec, device, noise)?),
     })
 }

@@ -11,7 +11,9 @@ mod surface;
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use bevy::{app::prelude::*, asset::prelude::*, ecs::prelude::*, math::Vec3, mesh::prelude::*, pbr::prelude::*, prelude::*};
+use bevy::{
+    app::prelude::*, asset::prelude::*, ecs::prelude::*, math::Vec3, mesh::prelude::*, pbr::prelude::*, prelude::*,
+};
 
 pub use description::{Part, RobotVisual, Surface, VisualError};
 pub use mesh::{lathe, rounded_box};
@@ -115,12 +117,7 @@ fn dress_bodies(
 
 impl Looks {
     /// The parts of a link, made on first use.
-    fn link(
-        &mut self,
-        name: &str,
-        meshes: &mut Assets<Mesh>,
-        materials: &mut Assets<StandardMaterial>,
-    ) -> Vec<Dress> {
+    fn link(&mut self, name: &str, meshes: &mut Assets<Mesh>, materials: &mut Assets<StandardMaterial>) -> Vec<Dress> {
         if let Some(made) = self.links.get(name) {
             return made.clone();
         }

@@ -4,12 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use clap::Args;
-use onestep::{
-    RunError,
-    fault,
-    folder::RunFolder,
-    run::evaluate_policy,
-};
+use onestep::{RunError, fault, folder::RunFolder, run::evaluate_policy};
 
 use super::{
     load_policy,

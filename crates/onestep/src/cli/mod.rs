@@ -103,10 +103,8 @@ impl SettingArgs {
             ("--online-steps", "learner.online_steps", number(self.online_steps)),
             ("--candidates", "algorithm.candidates", count(self.candidates)),
         ];
-        let mut settings: Vec<Setting> = options
-            .into_iter()
-            .filter_map(|(origin, key, value)| Some(Setting::new(origin, key, &value?)))
-            .collect();
+        let mut settings: Vec<Setting> =
+            options.into_iter().filter_map(|(origin, key, value)| Some(Setting::new(origin, key, &value?))).collect();
         for text in &self.set {
             settings.push(Setting::parse("--set", text)?);
         }

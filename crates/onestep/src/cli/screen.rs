@@ -140,7 +140,12 @@ fn progress_line(progress: &Progress) -> String {
             format!("offline  {} of {} updates", grouped(updates), grouped(progress.offline_updates))
         }
         LearnPhase::Online | LearnPhase::Done => {
-            format!("online  {} of {} steps, {:.0} steps/s", grouped(env_steps), grouped(progress.online_steps), progress.steps_per_sec)
+            format!(
+                "online  {} of {} steps, {:.0} steps/s",
+                grouped(env_steps),
+                grouped(progress.online_steps),
+                progress.steps_per_sec
+            )
         }
     };
     line.push_str(&format!(", {:.0} updates/s", progress.updates_per_sec));

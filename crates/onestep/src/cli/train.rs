@@ -57,7 +57,13 @@ pub(super) fn train(args: TrainArgs) -> Result<()> {
             let config = args.settings.resolve(args.task)?;
             let path = args.out.unwrap_or_else(|| RunFolder::free_path("runs".as_ref(), &config));
             let folder = RunFolder::create(&path, &config).map_err(RunError::from)?;
-            say(&format!("task {}, preset {}, seed {}; run folder {}", config.task, config.preset, config.seed, path.display()));
+            say(&format!(
+                "task {}, preset {}, seed {}; run folder {}",
+                config.task,
+                config.preset,
+                config.seed,
+                path.display()
+            ));
             let trainer = Trainer::new(config, Some(folder.clone()), &mut screen)?;
             (folder, trainer)
         }
@@ -89,7 +95,10 @@ fn finished(report: &TrainReport, folder: &RunFolder) {
         }
     }
     let path = folder.path().display();
-    say(&format!("done in {}; see it by `onestep record {path}`, measure it by `onestep eval {path}`", duration(report.wall_secs)));
+    say(&format!(
+        "done in {}; see it by `onestep record {path}`, measure it by `onestep eval {path}`",
+        duration(report.wall_secs)
+    ));
 }
 
 pub(super) fn demos(args: &DemosArgs) -> Result<()> {

@@ -62,7 +62,12 @@ impl Layers {
     }
 
     /// Sets one value. `origin` names the option in errors, `path` is dotted: `learner.online_steps`.
-    pub(crate) fn set<T: DeserializeOwned>(&mut self, origin: &str, path: &str, value: Value) -> Result<(), ConfigError> {
+    pub(crate) fn set<T: DeserializeOwned>(
+        &mut self,
+        origin: &str,
+        path: &str,
+        value: Value,
+    ) -> Result<(), ConfigError> {
         let path: Vec<String> = path.split('.').map(|part| part.trim().to_owned()).collect();
         let mut layer = Table::new();
         put(&mut layer, &path, value.clone());
@@ -186,7 +191,8 @@ fn flatten(
         match value.get_ref() {
             DeValue::Table(inner) if !inner.is_empty() => flatten(inner, text, path, entries)?,
             _ => {
-                let value = to_value(value.get_ref()).ok_or_else(|| (at.start, "the number is out of range".to_owned()))?;
+                let value =
+                    to_value(value.get_ref()).ok_or_else(|| (at.start, "the number is out of range".to_owned()))?;
                 entries.push(Entry { path: path.clone(), value, at });
             }
         }
@@ -198,9 +204,7 @@ fn flatten(
 fn to_value(value: &DeValue<'_>) -> Option<Value> {
     Some(match value {
         DeValue::String(text) => Value::String(text.to_string()),
-        DeValue::Integer(number) => {
-            Value::Integer(i64::from_str_radix(number.as_str(), number.radix()).ok()?)
-        }
+        DeValue::Integer(number) => Value::Integer(i64::from_str_radix(number.as_str(), number.radix()).ok()?),
         DeValue::Float(number) => Value::Float(number.as_str().parse().ok()?),
         DeValue::Boolean(value) => Value::Boolean(*value),
         DeValue::Datetime(value) => Value::Datetime(*value),
@@ -294,7 +298,8 @@ mod tests {
         offline_updates: Option<u64>,
     }
 
-    const BASE: &str = "seed = 1\n[algorithm]\nname = \"first\"\nrate = 0.1\nnoise = { std = 1.0 }\n[learner]\nonline_steps = 5\n";
+    const BASE: &str =
+        "seed = 1\n[algorithm]\nname = \"first\"\nrate = 0.1\nnoise = { std = 1.0 }\n[learner]\nonline_steps = 5\n";
 
     fn layers() -> Layers {
         Layers::new(BASE.parse().unwrap())
@@ -345,8 +350,14 @@ mod tests {
     #[test]
     fn unknown_keys_are_named_with_line_and_the_nearest_known_one() {
         check(text("seed = 2\n\n[algorithm]\nraet = 1.0\n"), &["my.toml:4:1", "`algorithm.raet`", "`algorithm.rate`"]);
-        check(text("[algorithm.noise]\n  sdt = 1.0\n"), &["my.toml:2:3", "`algorithm.noise.sdt`", "`algorithm.noise.std`"]);
-        check(text("[learnr]\nonline_steps = 1\n"), &["my.toml:2:1", "`learnr.online_steps`", "`learner.online_steps`"]);
+        check(
+            text("[algorithm.noise]\n  sdt = 1.0\n"),
+            &["my.toml:2:3", "`algorithm.noise.sdt`", "`algorithm.noise.std`"],
+        );
+        check(
+            text("[learnr]\nonline_steps = 1\n"),
+            &["my.toml:2:1", "`learnr.online_steps`", "`learner.online_steps`"],
+        );
         check(text("[learner]\nofline_updates = 1\n"), &["my.toml:2:1", "`learner.offline_updates`"]);
         check(set("online_stepz", "3"), &["--set", "`online_stepz`", "`learner.online_steps`"]);
         check(set("xyzzy", "3"), &["--set", "`xyzzy`"]);
@@ -355,7 +366,10 @@ mod tests {
 
     #[test]
     fn wrong_values_are_named_with_line() {
-        check(text("seed = 2\n[algorithm]\nrate = \"fast\"\n"), &["my.toml:3:1", "`algorithm.rate`", "string \"fast\""]);
+        check(
+            text("seed = 2\n[algorithm]\nrate = \"fast\"\n"),
+            &["my.toml:3:1", "`algorithm.rate`", "string \"fast\""],
+        );
         check(text("seed = -2\n"), &["my.toml:1:1", "`seed`", "-2"]);
         check(text("[algorithm]\nname = \"third\"\n"), &["my.toml:2:1", "`algorithm.name`", "third", "first"]);
         check(text("algorithm = 3\n"), &["my.toml:1:1", "`algorithm`"]);

@@ -249,7 +249,11 @@ impl RunConfig {
     pub fn validate(&self) -> Result<(), ConfigError> {
         known("task", &self.task, &onestep_sim::tasks())?;
         let wrong = |key: &str, problem: &str| {
-            Err(ConfigError::Invalid { origin: "settings".to_owned(), key: key.to_owned(), problem: problem.to_owned() })
+            Err(ConfigError::Invalid {
+                origin: "settings".to_owned(),
+                key: key.to_owned(),
+                problem: problem.to_owned(),
+            })
         };
         for (key, value) in [
             ("arenas", self.arenas),
@@ -281,7 +285,10 @@ impl RunConfig {
             return wrong("demonstrations.random_action_probability", "must lie between 0 and 1");
         }
         if episodes == 0 && self.learner.offline_updates > 0 {
-            return wrong("demonstrations.episodes", "is 0, but there are offline updates; set learner.offline_updates=0");
+            return wrong(
+                "demonstrations.episodes",
+                "is 0, but there are offline updates; set learner.offline_updates=0",
+            );
         }
         if !(self.checkpoint.every_secs > 0.0) {
             return wrong("checkpoint.every_secs", "must be more than 0");

@@ -232,7 +232,17 @@ mod tests {
     fn the_panda_has_every_link() {
         let panda = RobotVisual::panda().unwrap();
         for link in [
-            "link0", "link1", "link2", "link3", "link4", "link5", "link6", "link7", "hand", "finger_left", "finger_right",
+            "link0",
+            "link1",
+            "link2",
+            "link3",
+            "link4",
+            "link5",
+            "link6",
+            "link7",
+            "hand",
+            "finger_left",
+            "finger_right",
             "mount",
         ] {
             assert!(panda.parts(link).is_some(), "{link}");
@@ -251,7 +261,9 @@ mod tests {
         let material = "[materials.a]\ncolor = \"#ffffff\"\nroughness = 0.5\n";
         check("[materials.a]\ncolor = \"white-ish\"\nroughness = 0.5\n[links]\n", "write it as #rrggbb");
         check(
-            &format!("{material}[[links.hand]]\nbuild = \"box\"\nmaterial = \"b\"\ncenter = [0,0,0]\nhalf_extents = [1,1,1]\n"),
+            &format!(
+                "{material}[[links.hand]]\nbuild = \"box\"\nmaterial = \"b\"\ncenter = [0,0,0]\nhalf_extents = [1,1,1]\n"
+            ),
             "link `hand` wants the material `b`",
         );
         check(&format!("{material}shine = 1\n[links]\n"), "unknown field `shine`");

@@ -62,7 +62,8 @@ fn spawn_scene(
     move |mut commands, mut meshes, mut materials, mut images| {
         let ground = Plane3d::new(Vec3::Y, Vec2::splat(GROUND_HALF));
         // One tile of the texture is one metre.
-        let uvs = [[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 1.0]].map(|uv: [f32; 2]| uv.map(|x| x * 2.0 * GROUND_HALF));
+        let uvs =
+            [[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 1.0]].map(|uv: [f32; 2]| uv.map(|x| x * 2.0 * GROUND_HALF));
         commands.spawn((
             Mesh3d(meshes.add(Mesh::from(ground).with_inserted_attribute(Mesh::ATTRIBUTE_UV_0, uvs.to_vec()))),
             MeshMaterial3d(materials.add(StandardMaterial {
@@ -157,11 +158,20 @@ pub(super) fn object(
         ..StandardMaterial::default()
     });
     let rounding = (0.12 * half_extents.min_element()).min(0.004);
-    vec![Dress { mesh: meshes.add(rounded_box(half_extents, rounding)), material: paint, transform: Transform::IDENTITY }]
+    vec![Dress {
+        mesh: meshes.add(rounded_box(half_extents, rounding)),
+        material: paint,
+        transform: Transform::IDENTITY,
+    }]
 }
 
 /// A table top with a steel frame and four legs that reach the ground.
-fn table(half: Vec3, wood: &Handle<StandardMaterial>, steel: &Handle<StandardMaterial>, meshes: &mut Assets<Mesh>) -> Vec<Dress> {
+fn table(
+    half: Vec3,
+    wood: &Handle<StandardMaterial>,
+    steel: &Handle<StandardMaterial>,
+    meshes: &mut Assets<Mesh>,
+) -> Vec<Dress> {
     /// Height of the benchmark's table top, metres. The legs are that long.
     const TOP_HEIGHT: f32 = 0.8;
     /// Half the width of a leg, metres.
@@ -185,10 +195,9 @@ fn table(half: Vec3, wood: &Handle<StandardMaterial>, steel: &Handle<StandardMat
     for side in [1.0, -1.0] {
         let along_x = rounded_box(Vec3::new(inset.x - LEG_HALF, 0.012, 0.025), 0.003);
         let along_y = rounded_box(Vec3::new(0.012, inset.y - LEG_HALF, 0.025), 0.003);
-        for (mesh, at) in [
-            (along_x, Vec3::new(0.0, side * inset.y, rail_z)),
-            (along_y, Vec3::new(side * inset.x, 0.0, rail_z)),
-        ] {
+        for (mesh, at) in
+            [(along_x, Vec3::new(0.0, side * inset.y, rail_z)), (along_y, Vec3::new(side * inset.x, 0.0, rail_z))]
+        {
             parts.push(Dress {
                 mesh: meshes.add(mesh),
                 material: steel.clone(),
@@ -201,8 +210,14 @@ fn table(half: Vec3, wood: &Handle<StandardMaterial>, steel: &Handle<StandardMat
 
 /// Colours that stay apart on a wooden table; the first cube is red, as in the benchmark.
 fn object_color(name: &str) -> Color {
-    const COLORS: [(f32, f32, f32); 6] =
-        [(0.80, 0.06, 0.05), (0.08, 0.30, 0.72), (0.10, 0.50, 0.22), (0.90, 0.62, 0.05), (0.42, 0.16, 0.55), (0.05, 0.52, 0.55)];
+    const COLORS: [(f32, f32, f32); 6] = [
+        (0.80, 0.06, 0.05),
+        (0.08, 0.30, 0.72),
+        (0.10, 0.50, 0.22),
+        (0.90, 0.62, 0.05),
+        (0.42, 0.16, 0.55),
+        (0.05, 0.52, 0.55),
+    ];
     let digits: String = name.chars().filter(char::is_ascii_digit).collect();
     let number: usize = digits.parse().unwrap_or(0);
     COLORS.get(number % COLORS.len()).map_or(Color::WHITE, |(r, g, b)| Color::srgb(*r, *g, *b))
@@ -258,7 +273,8 @@ fn tiling_image(size: usize, texel: impl Fn(usize, usize) -> [f32; 3]) -> Image 
 fn ground_texture() -> Image {
     const SIZE: usize = 512;
     tiling_image(SIZE, |x, y| {
-        let line = |v: usize, every: usize, half_width: usize| v % every < half_width || v % every >= every - half_width;
+        let line =
+            |v: usize, every: usize, half_width: usize| v % every < half_width || v % every >= every - half_width;
         let shade = if line(x, SIZE, 3) || line(y, SIZE, 3) {
             0.47
         } else if line(x, SIZE / 4, 1) || line(y, SIZE / 4, 1) {
@@ -291,7 +307,8 @@ fn wood_texture() -> Image {
 /// Smooth noise in [0, 1] that repeats after 1 in both directions, with `nu` times `nv` random values.
 fn periodic_noise(u: f32, v: f32, nu: u32, nv: u32) -> f32 {
     let value = |i: u32, j: u32| {
-        let mut h = (i % nu).wrapping_mul(0x9E37_79B1) ^ (j % nv).wrapping_mul(0x85EB_CA77) ^ nu.wrapping_mul(0xC2B2_AE3D);
+        let mut h =
+            (i % nu).wrapping_mul(0x9E37_79B1) ^ (j % nv).wrapping_mul(0x85EB_CA77) ^ nu.wrapping_mul(0xC2B2_AE3D);
         h = (h ^ (h >> 15)).wrapping_mul(0x2C1B_3C6D);
         h = (h ^ (h >> 12)).wrapping_mul(0x297A_2D39);
         (h ^ (h >> 15)) as f32 / u32::MAX as f32
@@ -333,7 +350,8 @@ fn studio_cubemap() -> Image {
                 let strength = 0.55 - 0.35 * blur;
                 let sky = 0.30 + 0.22 * d.y.max(0.0) - 0.14 * (-d.y).max(0.0);
                 let boxes = strength
-                    * (soft_box(d, Vec3::new(-0.4, 1.0, 0.9), spread) + 0.7 * soft_box(d, Vec3::new(0.9, 0.8, -0.5), spread));
+                    * (soft_box(d, Vec3::new(-0.4, 1.0, 0.9), spread)
+                        + 0.7 * soft_box(d, Vec3::new(0.9, 0.8, -0.5), spread));
                 let warm = (-d.y).max(0.0) * 0.04;
                 let color = [sky + boxes + warm, sky + boxes + 0.3 * warm, sky + boxes + 0.015];
                 data.extend(color.map(|c| (c.clamp(0.0, 1.0).powf(1.0 / 2.2) * 255.0).round() as u8));
