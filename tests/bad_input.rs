@@ -195,7 +195,7 @@ fn a_broken_or_truncated_checkpoint_is_named_and_left_as_it_was() {
     }
     fs::write(checkpoint.join("weights.safetensors"), b"cut").unwrap();
     refuses(&["eval", "run"], here, 1, &["weights.safetensors"]);
-    fs::write(checkpoint.join("weights.safetensors"), &content_of(&whole, "checkpoint/weights.safetensors")).unwrap();
+    fs::write(checkpoint.join("weights.safetensors"), content_of(&whole, "checkpoint/weights.safetensors")).unwrap();
 
     // The description, the evaluations and the metrics of the run.
     for (name, bad, parts) in [

@@ -44,6 +44,7 @@ impl PolicyHandle {
 
 /// Where the networks come from.
 #[derive(Clone)]
+#[allow(clippy::large_enum_variant, reason = "there is one of it per app")]
 pub enum PolicySource {
     /// New ones, of this algorithm, on this device.
     Create {
@@ -67,7 +68,7 @@ impl Default for PolicySource {
 /// A selection gives a chunk of `h` actions that are executed open loop; an agent asks for a new one when its chunk is
 /// used up or its episode is new. The candidates' noise comes from each agent's own random stream, so an agent acts
 /// the same whoever else is in the world.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct PolicyPlugin {
     /// Where the networks come from.
     pub source: PolicySource,
@@ -76,12 +77,6 @@ pub struct PolicyPlugin {
     /// Keep all candidates of the current chunk in a [`CandidateSet`] of each agent, to draw or inspect. They cost a
     /// read-back of `N` chunks.
     pub keep_candidates: bool,
-}
-
-impl Default for PolicyPlugin {
-    fn default() -> Self {
-        Self { source: PolicySource::default(), candidates: None, keep_candidates: false }
-    }
 }
 
 /// The chunk of actions an agent is executing.

@@ -46,7 +46,8 @@ pub struct Replay {
     action_dim: usize,
     capacity: usize,
     head: usize,
-    len: usize,
+    /// Rows in use.
+    used: usize,
     /// Number of the next episode; rows of different episodes never carry the same number.
     next_episode: u32,
     observations: Vec<f32>,
@@ -147,7 +148,7 @@ impl Replay {
             action_dim,
             capacity,
             head: 0,
-            len: 0,
+            used: 0,
             next_episode: 0,
             observations: Vec::new(),
             actions: Vec::new(),
@@ -318,11 +319,11 @@ impl Replay {
         // is there: then the bound turns an endless search into an error.
         let mut tries_left = 100 * size + 10_000;
         while buffer.size < size {
-            if self.len == 0 || tries_left == 0 {
+            if self.used == 0 || tries_left == 0 {
                 return Err(LearnError::TooFewTransitions { horizon, held: self.transitions });
             }
             tries_left -= 1;
-            let row = random.random_range(0..self.len);
+            let row = random.random_range(0..self.used);
             self.append_chunk(buffer, row, horizon, discount);
         }
         Ok(())
@@ -366,7 +367,7 @@ impl Replay {
     }
 
     fn rows(&self) -> std::ops::Range<usize> {
-        0..self.len
+        0..self.used
     }
 
     fn kind(&self, row: usize) -> Kind {
@@ -398,7 +399,7 @@ impl Replay {
         demonstration: bool,
     ) -> u32 {
         let row = self.head;
-        if row == self.len {
+        if row == self.used {
             self.observations.extend_from_slice(observation);
             self.actions.extend_from_slice(action);
             self.rewards.push(reward);
@@ -406,7 +407,7 @@ impl Replay {
             self.kinds.push(kind as u8);
             self.episodes.push(episode);
             self.demonstrations.push(u8::from(demonstration));
-            self.len += 1;
+            self.used += 1;
         } else {
             if self.kind(row) != Kind::Last {
                 self.transitions -= 1;
@@ -471,7 +472,7 @@ impl Replay {
             action_dim: self.action_dim,
             capacity: self.capacity,
             head: self.head,
-            len: self.len,
+            len: self.used,
             next_episode: self.next_episode,
         }
     }
@@ -507,7 +508,7 @@ impl Replay {
             return Err("column `kinds` holds an unknown kind of row".to_owned());
         }
         replay.head = header.head;
-        replay.len = len;
+        replay.used = len;
         replay.next_episode = header.next_episode;
         replay.transitions = columns.kinds.iter().filter(|&&kind| kind != Kind::Last as u8).count();
         replay.observations = columns.observations;
@@ -691,7 +692,7 @@ mod tests {
                     }
                 }
             }
-            prop_assert!(replay.transitions <= replay.len && replay.len <= capacity);
+            prop_assert!(replay.transitions <= replay.used && replay.used <= capacity);
             let mut buffer = BatchBuffer::default();
             if replay.sample(&mut buffer, 64, horizon, 0.9, &mut ChaCha8Rng::seed_from_u64(seed)).is_ok() {
                 for i in 0..64 {

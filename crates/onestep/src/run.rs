@@ -69,7 +69,6 @@ pub fn add_plugins(app: &mut App, config: &RunConfig, role: &Role) {
 }
 
 /// An app without window or renderer, ready to be ticked by [`onestep_record::tick`].
-#[must_use]
 pub fn build_app(config: &RunConfig, role: &Role) -> App {
     let mut app = App::new();
     app.add_plugins(MinimalPlugins);

@@ -96,12 +96,19 @@ pub fn create_learner(
     noise: &mut dyn NoiseSource,
 ) -> Result<Box<dyn Learner>, PolicyError> {
     let AlgorithmConfig::Mvp(config) = config;
-    Ok(match device {
+    let learner: Box<dyn Learner> = match device {
         ComputeDevice::Cpu => {
             crate::cpu::keep_freed_memory();
             Box::new(Mvp::<burn_flex::Flex>::new(config, spec, &burn_flex::FlexDevice, noise)?)
         }
         #[cfg(all(feature = "wgpu", not(test)))]
         ComputeDevice::Wgpu(device) => Box::new(Mvp::<burn_wgpu::Wgpu>::new(config, spec, device, noise)?),
-    })
+    };
+    tracing::info!(
+        algorithm = learner.algorithm(),
+        device = learner.device_name(),
+        parameters = learner.parameter_count(),
+        "made a learner"
+    );
+    Ok(learner)
 }

@@ -2,6 +2,8 @@
 //!
 //! `cargo run --release -p onestep_record --example lift_picture -- docs/images`
 
+#![allow(clippy::print_stdout, reason = "an example prints what it made")]
+
 use std::{convert::Infallible, error::Error, path::PathBuf};
 
 use bevy::app::App;

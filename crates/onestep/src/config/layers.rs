@@ -45,7 +45,7 @@ impl Layers {
         })?;
         let mut layer = Table::new();
         let mut entries = Vec::new();
-        flatten(document.get_ref(), text, &mut Vec::new(), &mut entries)
+        flatten(document.get_ref(), &mut Vec::new(), &mut entries)
             .map_err(|(at, problem)| ConfigError::Syntax { origin: origin_at(origin, text, at), problem })?;
         for entry in &entries {
             put(&mut layer, &entry.path, entry.value.clone());
@@ -177,19 +177,14 @@ fn fits<T: DeserializeOwned>(table: &Table) -> Result<(), String> {
 }
 
 /// All entries of a parsed document in their order in the text.
-fn flatten(
-    table: &DeTable<'_>,
-    text: &str,
-    path: &mut Vec<String>,
-    entries: &mut Vec<Entry>,
-) -> Result<(), (usize, String)> {
+fn flatten(table: &DeTable<'_>, path: &mut Vec<String>, entries: &mut Vec<Entry>) -> Result<(), (usize, String)> {
     let mut rows: Vec<_> = table.iter().collect();
     rows.sort_by_key(|(key, _)| key.span().start);
     for (key, value) in rows {
         path.push(key.get_ref().to_string());
         let at = key.span();
         match value.get_ref() {
-            DeValue::Table(inner) if !inner.is_empty() => flatten(inner, text, path, entries)?,
+            DeValue::Table(inner) if !inner.is_empty() => flatten(inner, path, entries)?,
             _ => {
                 let value =
                     to_value(value.get_ref()).ok_or_else(|| (at.start, "the number is out of range".to_owned()))?;

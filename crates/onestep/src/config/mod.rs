@@ -247,7 +247,7 @@ impl RunConfig {
     /// # Errors
     /// [`ConfigError`] naming the setting.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        known("task", &self.task, &onestep_sim::tasks())?;
+        known("task", &self.task, onestep_sim::tasks())?;
         let wrong = |key: &str, problem: &str| {
             Err(ConfigError::Invalid {
                 origin: "settings".to_owned(),
@@ -290,7 +290,7 @@ impl RunConfig {
                 "is 0, but there are offline updates; set learner.offline_updates=0",
             );
         }
-        if !(self.checkpoint.every_secs > 0.0) {
+        if self.checkpoint.every_secs.is_nan() || self.checkpoint.every_secs <= 0.0 {
             return wrong("checkpoint.every_secs", "must be more than 0");
         }
         // These name the setting themselves.
@@ -315,7 +315,7 @@ pub fn tasks() -> Vec<&'static str> {
 
 /// The table of a preset with what it says about this task.
 fn base(task: &str, preset: &str) -> Result<Table, ConfigError> {
-    known("task", task, &onestep_sim::tasks())?;
+    known("task", task, onestep_sim::tasks())?;
     known("preset", preset, &PRESETS.map(|preset| preset.name))?;
     let text = PRESETS.iter().find(|candidate| candidate.name == preset).map_or("", |preset| preset.text);
     let mut table: Table = text.parse().map_err(|error: toml::de::Error| ConfigError::Syntax {

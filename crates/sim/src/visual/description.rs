@@ -91,7 +91,7 @@ pub enum Part {
 }
 
 fn default_cell() -> f32 {
-    0.006
+    0.008
 }
 
 /// Why a robot has no look.

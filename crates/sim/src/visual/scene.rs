@@ -263,7 +263,6 @@ fn tiling_image(size: usize, texel: impl Fn(usize, usize) -> [f32; 3]) -> Image 
         mag_filter: ImageFilterMode::Linear,
         min_filter: ImageFilterMode::Linear,
         mipmap_filter: ImageFilterMode::Linear,
-        anisotropy_clamp: 4,
         ..ImageSamplerDescriptor::default()
     });
     image
