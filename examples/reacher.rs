@@ -14,11 +14,11 @@ use onestep_agent::prelude::*;
 use onestep_learn::{
     AlgorithmConfig, Compute, LearnerPlugin, LearnerSchedule, LearnerState, PolicyPlugin, PolicySource,
 };
-use onestep_policy::MvpConfig;
+use onestep_policy::mvp::{MvpConfig, Regression};
 use rand::RngExt;
 
 /// Control steps of the example.
-const STEPS: u64 = 6_000;
+const STEPS: u64 = 5_000;
 /// How near counts as reached, in metres.
 const REACHED_METERS: f32 = 0.1;
 /// How far the point moves in one step at most, in metres.
@@ -77,13 +77,22 @@ fn reacher_app(seed: u64) -> App {
         // The three lines that make it learn: how to think, how to learn, and who.
         PolicyPlugin {
             source: PolicySource::Create {
-                algorithm: AlgorithmConfig::Mvp(MvpConfig { horizon: 1, batch_size: 64, ..MvpConfig::small() }),
+                algorithm: AlgorithmConfig::Mvp(MvpConfig {
+                    horizon: 1,    // a new look at the world in each step
+                    discount: 0.9, // episodes are short
+                    tau: 0.02,     // and values must spread in few updates
+                    learning_rate: 1e-3,
+                    batch_size: 64,
+                    // Nobody demonstrates: what the critics find best is what there is to imitate.
+                    regression: Regression::BestOfN,
+                    ..MvpConfig::small()
+                }),
                 compute: Compute::Cpu,
             },
             ..default()
         },
         LearnerPlugin {
-            schedule: LearnerSchedule { start_training: 500, online_steps: STEPS, updates_per_step: 0.5, ..default() },
+            schedule: LearnerSchedule { start_training: 500, online_steps: STEPS, updates_per_step: 1.0, ..default() },
         },
     ));
     let spec = AgentSpec::new(
@@ -149,7 +158,7 @@ mod tests {
         let mut app = reacher_app(1);
         app.finish();
         app.cleanup();
-        while app.world().resource::<LearnerState>().env_steps < STEPS / 2 {
+        while app.world().resource::<LearnerState>().env_steps < STEPS {
             app.update();
             assert!(app.world().resource::<LearnerState>().fault.is_none());
         }

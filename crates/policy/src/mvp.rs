@@ -28,7 +28,7 @@ use crate::backend::PolicyBackend;
 use crate::checkpoint::{Content, FORMAT_VERSION, Header, Naming, Reader, Writer, to_vec};
 use crate::flow::{self, Curriculum, TimeDistribution, TimePairs};
 use crate::network::{Ad, Network, NetworkShape, Tracked};
-use crate::optimizer::{AdamStep, Moments, blend};
+use crate::optimizer::{AdamStep, CosineDecay, Moments, blend};
 use crate::{
     Batch, Candidates, Learner, Metrics, NoiseSource, Phase, PolicyError, PolicySpec, SelectRequest, Selection, metrics,
 };
@@ -409,7 +409,8 @@ impl<B: PolicyBackend> Learner for Mvp<B> {
         let critic_gradients = critics.gradients(&mut gradients);
         // The graph shares the parameters; without it they can be changed in place.
         drop((actor, critics, gradients));
-        let step = AdamStep::new(self.config.learning_rate, index);
+        let share = self.config.learning_rate_decay.map_or(1.0, |decay| decay.share(index));
+        let step = AdamStep::new(self.config.learning_rate * share, index);
         self.actor_moments.step(&step, &mut self.actor, actor_gradients);
         self.critic_moments.step(&step, &mut self.critics, critic_gradients);
         blend(&mut self.targets, &self.critics, self.config.tau);
@@ -558,6 +559,9 @@ pub struct MvpConfig {
     pub discount: f64,
     /// Step of Adam, for actor and critics. (C)
     pub learning_rate: f64,
+    /// A learning rate that falls during training, if set. (?)
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub learning_rate_decay: Option<CosineDecay>,
     /// Share of the online critics in the targets after an update, τ. (C)
     pub tau: f64,
     /// Features of each hidden layer of the actor. (C)
@@ -597,7 +601,8 @@ impl Default for MvpConfig {
             horizon: 5,                         // 0.25 s of control at 20 Hz
             batch_size: 256,                    // of chunks, not of steps
             discount: 0.99,                     // a horizon of about 100 steps
-            learning_rate: 3e-4,                // no decay, no clipping
+            learning_rate: 3e-4,                // no clipping
+            learning_rate_decay: None,          // the same to the end
             tau: 0.005,                         // targets lag by about 200 updates
             actor_hidden: vec![512; 4],         // GELU, no normalisation
             critic_hidden: vec![512; 4],        // GELU, then layer normalisation
@@ -680,6 +685,7 @@ impl MvpConfig {
             check_number("weighting.power", power, not_negative, "it must not be negative")?;
             check_number("weighting.c", c, positive, "it must be above 0")?;
         }
+        self.learning_rate_decay.as_ref().map_or(Ok(()), CosineDecay::validate)?;
         self.curriculum.as_ref().map_or(Ok(()), Curriculum::validate)
     }
 }

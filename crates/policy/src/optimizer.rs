@@ -4,7 +4,9 @@
 //! moments, then epsilon is added to the root.
 
 use burn::tensor::Tensor;
+use serde::{Deserialize, Serialize};
 
+use crate::PolicyError;
 use crate::backend::PolicyBackend;
 use crate::network::Network;
 
@@ -14,6 +16,43 @@ pub const BETA_1: f64 = 0.9;
 pub const BETA_2: f64 = 0.999;
 /// Added to the root of the second moment.
 pub const EPSILON: f64 = 1e-8;
+
+/// A learning rate that falls along half a cosine wave, and stays at its end from then on.
+///
+/// Source: Loshchilov and Hutter, "SGDR", arXiv 1608.03983, equation 5, without restarts.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CosineDecay {
+    /// The update at which the end is reached.
+    pub updates: u64,
+    /// The learning rate at the end, as a share of the one at the start, within 0 and 1.
+    pub end: f64,
+}
+
+impl Default for CosineDecay {
+    fn default() -> Self {
+        Self { updates: 1_000_000, end: 0.1 }
+    }
+}
+
+impl CosineDecay {
+    /// The share of the learning rate that is used at `update`, counted from 1.
+    pub fn share(&self, update: u64) -> f64 {
+        let done = update.min(self.updates) as f64 / self.updates.max(1) as f64;
+        let wave = 0.5 * (1.0 + (std::f64::consts::PI * done).cos());
+        self.end + (1.0 - self.end) * wave
+    }
+
+    pub(crate) fn validate(&self) -> Result<(), PolicyError> {
+        if self.updates == 0 {
+            return Err(PolicyError::config("learning_rate_decay.updates", self.updates, "it must be at least 1"));
+        }
+        if !(0.0..=1.0).contains(&self.end) {
+            return Err(PolicyError::config("learning_rate_decay.end", self.end, "it must lie within 0 and 1"));
+        }
+        Ok(())
+    }
+}
 
 /// The numbers of one step of Adam, the same for all parameters.
 ///
@@ -77,5 +116,20 @@ pub fn blend<B: PolicyBackend>(target: &mut Network<B>, online: &Network<B>, rat
     let online = online.parameters();
     for (target, (_, online)) in target.parameters_mut().into_iter().zip(online) {
         B::blend(target, online, rate);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_learning_rate_falls_along_half_a_wave_and_stays() {
+        let decay = CosineDecay { updates: 100, end: 0.1 };
+        assert!((decay.share(0) - 1.0).abs() < 1e-12);
+        assert!((decay.share(50) - 0.55).abs() < 1e-12);
+        assert!((decay.share(100) - 0.1).abs() < 1e-12);
+        assert_eq!(decay.share(100), decay.share(1_000));
+        assert!((1..=100).all(|update| decay.share(update) < decay.share(update - 1)));
     }
 }

@@ -3,6 +3,7 @@
 
 use onestep_policy::flow::{Curriculum, TimeDistribution};
 use onestep_policy::mvp::{ElementWeighting, Regression};
+use onestep_policy::optimizer::CosineDecay;
 use onestep_policy::{AlgorithmConfig, MvpConfig};
 use proptest::prelude::*;
 
@@ -65,6 +66,14 @@ fn every_setting_is_checked_by_name() {
         ("times.std", MvpConfig { times: TimeDistribution::LogitNormal { mean: 0.0, std: 0.0 }, ..paper() }),
         ("weighting.c", MvpConfig { weighting: ElementWeighting::Adaptive { power: 0.5, c: 0.0 }, ..paper() }),
         (
+            "learning_rate_decay.updates",
+            MvpConfig { learning_rate_decay: Some(CosineDecay { updates: 0, end: 0.1 }), ..paper() },
+        ),
+        (
+            "learning_rate_decay.end",
+            MvpConfig { learning_rate_decay: Some(CosineDecay { updates: 1, end: 1.5 }), ..paper() },
+        ),
+        (
             "curriculum.full_updates",
             MvpConfig { curriculum: Some(Curriculum { diagonal_updates: 2, full_updates: 1 }), ..paper() },
         ),
@@ -92,6 +101,7 @@ prop_compose! {
                 .prop_map(|(power, c)| ElementWeighting::Adaptive { power, c }),
         ],
         curriculum in prop::option::of((0_u64..100, 0_u64..100)),
+        decay in prop::option::of((1_u64..1_000_000, 0.0..=1.0_f64)),
         best_of_n in any::<bool>(),
         critic_layer_norm in any::<bool>(),
     ) -> MvpConfig {
@@ -103,6 +113,7 @@ prop_compose! {
             batch_size,
             discount,
             learning_rate,
+            learning_rate_decay: decay.map(|(updates, end)| CosineDecay { updates, end }),
             tau: 1.0 - 0.5 * diagonal_share,
             actor_hidden: hidden.clone(),
             critic_hidden: hidden,

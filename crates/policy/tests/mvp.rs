@@ -120,6 +120,7 @@ fn equal_seeds_give_equal_bits() {
 fn a_saved_and_loaded_learner_continues_bit_for_bit() {
     let config = MvpConfig {
         curriculum: Some(onestep_policy::flow::Curriculum { diagonal_updates: 2, full_updates: 12 }),
+        learning_rate_decay: Some(onestep_policy::optimizer::CosineDecay { updates: 8, end: 0.1 }),
         ..tiny()
     };
     let mut whole = learner(&config, 11);
