@@ -349,6 +349,10 @@ fn play(
         let ended = deal.collect(app.world()) > 0;
         let is_still = first_episode && options.still_step == Some(step);
         if ended || is_still || (step - 1).is_multiple_of(options.every) {
+            if step == 1 {
+                // What a reset has spawned gets its looks in this frame, and is drawn in the next.
+                app.update();
+            }
             let frame = capture(app)?;
             frames += 1;
             output.push(frame, first_episode, is_still)?;
