@@ -65,3 +65,18 @@ impl EpisodeData {
         Ok(())
     }
 }
+
+/// Brings actions that lie a rounding error outside [-1, 1] back into it.
+///
+/// # Errors
+/// The index of the first number that is further away, or not finite.
+pub(crate) fn settle_actions(actions: &mut [f32]) -> Result<(), usize> {
+    const ROUNDING: f32 = 1e-4;
+    for (index, value) in actions.iter_mut().enumerate() {
+        if !(-1.0 - ROUNDING..=1.0 + ROUNDING).contains(value) {
+            return Err(index);
+        }
+        *value = value.clamp(-1.0, 1.0);
+    }
+    Ok(())
+}

@@ -2,6 +2,8 @@ use std::{io, path::PathBuf};
 
 use thiserror::Error;
 
+use crate::Format;
+
 /// What can go wrong with data on disk. Each message names the file and, where there is one, the field.
 #[derive(Debug, Error)]
 pub enum DataError {
@@ -42,6 +44,50 @@ pub enum DataError {
         field: String,
         /// What is wrong with it, with the values.
         problem: String,
+    },
+    /// A file of another project is broken, or holds what this program does not read.
+    #[error("{} cannot be read as {format}: `{place}`: {problem}", path.display())]
+    Foreign {
+        /// Which file.
+        path: PathBuf,
+        /// What it was read as.
+        format: Format,
+        /// Group, dataset, array or structure inside the file.
+        place: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The file is sound, and for something else.
+    #[error("{}: {what} is {found}, and {expected} is needed", path.display())]
+    Mismatch {
+        /// Which file.
+        path: PathBuf,
+        /// What differs: the task, a size.
+        what: &'static str,
+        /// What is needed.
+        expected: String,
+        /// What the file has.
+        found: String,
+    },
+    /// A name that says nothing of the format.
+    #[error("{}: the ending tells no format; known are {}", path.display(), Format::ENDINGS)]
+    UnknownFormat {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// A request that does not make sense for these episodes or this file.
+    #[error("{}: {problem}", path.display())]
+    Request {
+        /// Which file.
+        path: PathBuf,
+        /// What was asked, and what would do.
+        problem: String,
+    },
+    /// Whoever watched the work asked to stop.
+    #[error("interrupted while working on {}", path.display())]
+    Stopped {
+        /// Which file.
+        path: PathBuf,
     },
     /// Episodes in memory do not fit together, so they are not written.
     #[error("episode {episode}: `{field}` has {found} numbers where {expected} are expected")]

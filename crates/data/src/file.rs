@@ -1,10 +1,15 @@
 use std::{
     collections::HashMap,
-    fs,
+    fmt,
+    fs::File,
+    io::{self, BufReader, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
 };
 
-use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use safetensors::{
+    Dtype,
+    tensor::{Metadata, TensorInfo},
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{DataError, EpisodeData, atomic};
@@ -14,6 +19,10 @@ const VERSION: u32 = 1;
 /// All facts about the file are one entry, because the container keeps its entries in a hash map: with more than one,
 /// the same episodes would give files that differ.
 const HEADER_KEY: &str = "onestep";
+/// Eight tensors take a few hundred bytes; a header beyond this is not ours.
+const MAX_HEADER_BYTES: u64 = 1 << 20;
+/// Bytes that are read or written at once.
+const PIECE: usize = 1 << 16;
 
 /// Episodes of one task, as they lie on disk.
 ///
@@ -29,11 +38,16 @@ const HEADER_KEY: &str = "onestep";
 /// | `seeds` | u64 | `[episodes]` |
 /// | `terminated`, `truncated` | u8, 0 or 1 | `[episodes]` |
 ///
-/// The metadata entry `onestep` holds format name, version, task and sizes as JSON.
+/// The metadata entry `onestep` holds format name, version, task, origin and sizes as JSON.
+///
+/// Reading and writing pass the numbers through in pieces: beside the episodes themselves, memory is needed for one
+/// piece only.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EpisodeFile {
     /// Name of the task.
     pub task: String,
+    /// Who recorded the episodes.
+    pub origin: Origin,
     /// Length `S` of an observation.
     pub observation_dim: usize,
     /// Length `A` of an action.
@@ -42,14 +56,52 @@ pub struct EpisodeFile {
     pub episodes: Vec<EpisodeData>,
 }
 
+/// Who recorded episodes. Only Onestep's have seeds that rebuild their initial states.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Origin {
+    /// Onestep's simulator, or another world on its contract.
+    #[default]
+    Onestep,
+    /// A robomimic file; the seeds of the episodes are 0 and mean nothing.
+    Robomimic,
+    /// An OGBench file; the seeds of the episodes are 0 and mean nothing.
+    Ogbench,
+}
+
+impl Origin {
+    /// Whether the episodes' seeds rebuild their initial states.
+    #[must_use]
+    pub fn has_seeds(self) -> bool {
+        self == Self::Onestep
+    }
+
+    fn is_onestep(&self) -> bool {
+        self.has_seeds()
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Onestep => "Onestep",
+            Self::Robomimic => "robomimic",
+            Self::Ogbench => "OGBench",
+        })
+    }
+}
+
+/// The facts about a file that stand in its header, here and in the other formats that Onestep writes.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Header {
+pub(crate) struct Header {
     format: String,
     version: u32,
-    task: String,
-    observation_dim: usize,
-    action_dim: usize,
+    pub(crate) task: String,
+    #[serde(default, skip_serializing_if = "Origin::is_onestep")]
+    pub(crate) origin: Origin,
+    pub(crate) observation_dim: usize,
+    pub(crate) action_dim: usize,
 }
 
 /// What is looked at before the rest, so that a later version is named as such.
@@ -59,6 +111,36 @@ struct Kind {
     version: u32,
 }
 
+impl Header {
+    pub(crate) fn of(file: &EpisodeFile) -> Self {
+        Self {
+            format: FORMAT.to_owned(),
+            version: VERSION,
+            task: file.task.clone(),
+            origin: file.origin,
+            observation_dim: file.observation_dim,
+            action_dim: file.action_dim,
+        }
+    }
+
+    /// From JSON.
+    ///
+    /// # Errors
+    /// [`DataError::Field`] for another format, [`DataError::Version`] for another version.
+    pub(crate) fn parse(path: &Path, text: &str) -> Result<Self, DataError> {
+        let wrong = |field: &str, problem| DataError::Field { path: path.to_owned(), field: field.to_owned(), problem };
+        let broken = |error: serde_json::Error| wrong(HEADER_KEY, format!("broken metadata: {error}"));
+        let kind: Kind = serde_json::from_str(text).map_err(broken)?;
+        if kind.format != FORMAT {
+            return Err(wrong("format", format!("is `{}`, not `{FORMAT}`", kind.format)));
+        }
+        if kind.version != VERSION {
+            return Err(DataError::Version { path: path.to_owned(), found: kind.version, expected: VERSION });
+        }
+        serde_json::from_str(text).map_err(broken)
+    }
+}
+
 impl EpisodeFile {
     /// Control steps of all episodes together.
     #[must_use]
@@ -66,12 +148,38 @@ impl EpisodeFile {
         self.episodes.iter().map(EpisodeData::len).sum()
     }
 
-    /// Writes the file in one piece (see [`atomic::write`]).
+    /// Checks that the episodes are of this task and these sizes. `path` is the file named in the error.
+    ///
+    /// # Errors
+    /// [`DataError::Mismatch`].
+    pub fn require(&self, path: &Path, task: &str, observation_dim: usize, action_dim: usize) -> Result<(), DataError> {
+        let mismatch = |what, expected: String, found: String| {
+            if expected == found {
+                Ok(())
+            } else {
+                Err(DataError::Mismatch { path: path.to_owned(), what, expected, found })
+            }
+        };
+        mismatch("the task", format!("`{task}`"), format!("`{}`", self.task))?;
+        mismatch("the length of an observation", observation_dim.to_string(), self.observation_dim.to_string())?;
+        mismatch("the length of an action", action_dim.to_string(), self.action_dim.to_string())
+    }
+
+    /// Checks that every episode fits the sizes.
+    pub(crate) fn check(&self) -> Result<(), DataError> {
+        self.episodes
+            .iter()
+            .enumerate()
+            .try_for_each(|(index, episode)| episode.check(index, self.observation_dim, self.action_dim))
+    }
+
+    /// Writes the file in one piece (see [`atomic::write_with`]).
     ///
     /// # Errors
     /// [`DataError::Episode`] when an episode does not fit the sizes, [`DataError::Io`] when the disk refuses.
     pub fn write(&self, path: &Path) -> Result<(), DataError> {
-        atomic::write(path, &self.to_bytes(path)?)
+        let header = self.container_header(path)?;
+        atomic::write_with(path, |file| self.write_to(&header, file))
     }
 
     /// Reads a file and checks every size in it.
@@ -79,116 +187,165 @@ impl EpisodeFile {
     /// # Errors
     /// [`DataError`] naming the file and the field; nothing is returned of a file that is wrong anywhere.
     pub fn read(path: &Path) -> Result<Self, DataError> {
-        let bytes = fs::read(path).map_err(DataError::io("read", path))?;
-        Self::from_bytes(path, &bytes)
+        let failed = || DataError::io("read", path);
+        let file = File::open(path).map_err(failed())?;
+        let len = file.metadata().map_err(failed())?.len();
+        Self::read_from(path, BufReader::new(file), len)
     }
 
-    fn to_bytes(&self, path: &Path) -> Result<Vec<u8>, DataError> {
-        for (index, episode) in self.episodes.iter().enumerate() {
-            episode.check(index, self.observation_dim, self.action_dim)?;
-        }
-        let floats = |field: fn(&EpisodeData) -> &[f32]| -> Vec<u8> {
-            self.episodes.iter().flat_map(|episode| field(episode).iter().flat_map(|x| x.to_le_bytes())).collect()
-        };
-        let integers = |field: fn(&EpisodeData) -> u64| -> Vec<u8> {
-            self.episodes.iter().flat_map(|episode| field(episode).to_le_bytes()).collect()
-        };
-        let flags =
-            |field: fn(&EpisodeData) -> bool| -> Vec<u8> { self.episodes.iter().map(|e| u8::from(field(e))).collect() };
-        let (episodes, steps) = (self.episodes.len(), self.steps());
-        let tensors = [
-            ("actions", Dtype::F32, vec![steps, self.action_dim], floats(|e| &e.actions)),
-            ("lengths", Dtype::U64, vec![episodes], integers(|e| e.len() as u64)),
-            ("observations", Dtype::F32, vec![steps + episodes, self.observation_dim], floats(|e| &e.observations)),
-            ("rewards", Dtype::F32, vec![steps], floats(|e| &e.rewards)),
-            ("seeds", Dtype::U64, vec![episodes], integers(|e| e.seed)),
-            (
-                "successes",
-                Dtype::U8,
-                vec![steps],
-                self.episodes.iter().flat_map(|e| e.successes.iter().copied().map(u8::from)).collect(),
-            ),
-            ("terminated", Dtype::U8, vec![episodes], flags(|e| e.terminated)),
-            ("truncated", Dtype::U8, vec![episodes], flags(|e| e.truncated)),
-        ];
+    /// The container's beginning, up to the first number.
+    fn container_header(&self, path: &Path) -> Result<Vec<u8>, DataError> {
+        self.check()?;
         let refused = |reason: String| DataError::Container { path: path.to_owned(), reason };
-        let header = Header {
-            format: FORMAT.to_owned(),
-            version: VERSION,
-            task: self.task.clone(),
-            observation_dim: self.observation_dim,
-            action_dim: self.action_dim,
-        };
-        let header = serde_json::to_string(&header).map_err(|error| refused(error.to_string()))?;
-        let mut views = Vec::with_capacity(tensors.len());
-        for (name, dtype, shape, bytes) in &tensors {
-            let view = TensorView::new(*dtype, shape.clone(), bytes).map_err(|error| refused(error.to_string()))?;
-            views.push((*name, view));
-        }
-        safetensors::serialize(views, Some(HashMap::from([(HEADER_KEY.to_owned(), header)])))
-            .map_err(|error| refused(error.to_string()))
+        let (episodes, steps) = (self.episodes.len(), self.steps());
+        // Wide types first, then by name, as the format's own library lays them out.
+        let mut end = 0;
+        let tensors = [
+            ("lengths", Dtype::U64, 8, vec![episodes]),
+            ("seeds", Dtype::U64, 8, vec![episodes]),
+            ("actions", Dtype::F32, 4, vec![steps, self.action_dim]),
+            ("observations", Dtype::F32, 4, vec![steps + episodes, self.observation_dim]),
+            ("rewards", Dtype::F32, 4, vec![steps]),
+            ("successes", Dtype::U8, 1, vec![steps]),
+            ("terminated", Dtype::U8, 1, vec![episodes]),
+            ("truncated", Dtype::U8, 1, vec![episodes]),
+        ]
+        .map(|(name, dtype, width, shape)| {
+            let start = end;
+            end += width * shape.iter().product::<usize>();
+            (name.to_owned(), TensorInfo { dtype, shape, data_offsets: (start, end) })
+        });
+        let facts = serde_json::to_string(&Header::of(self)).map_err(|error| refused(error.to_string()))?;
+        let metadata = Metadata::new(Some(HashMap::from([(HEADER_KEY.to_owned(), facts)])), tensors.to_vec())
+            .map_err(|error| refused(error.to_string()))?;
+        let mut text = serde_json::to_vec(&metadata).map_err(|error| refused(error.to_string()))?;
+        // The format wants numbers to start at a multiple of eight.
+        text.resize(text.len().next_multiple_of(8), b' ');
+        let mut header = (text.len() as u64).to_le_bytes().to_vec();
+        header.append(&mut text);
+        Ok(header)
     }
 
-    fn from_bytes(path: &Path, bytes: &[u8]) -> Result<Self, DataError> {
-        let reader = Reader::open(path, bytes)?;
-        let header = reader.header()?;
-        let Header { observation_dim, action_dim, .. } = header;
+    fn write_to(&self, header: &[u8], out: &mut dyn Write) -> io::Result<()> {
+        out.write_all(header)?;
+        for episode in &self.episodes {
+            out.write_all(&(episode.len() as u64).to_le_bytes())?;
+        }
+        for episode in &self.episodes {
+            out.write_all(&episode.seed.to_le_bytes())?;
+        }
+        let numbers: [fn(&EpisodeData) -> &[f32]; 3] = [|e| &e.actions, |e| &e.observations, |e| &e.rewards];
+        for field in numbers {
+            for episode in &self.episodes {
+                write_floats(out, field(episode))?;
+            }
+        }
+        for episode in &self.episodes {
+            let flags: Vec<u8> = episode.successes.iter().copied().map(u8::from).collect();
+            out.write_all(&flags)?;
+        }
+        let ends: [fn(&EpisodeData) -> bool; 2] = [|e| e.terminated, |e| e.truncated];
+        for field in ends {
+            let flags: Vec<u8> = self.episodes.iter().map(|episode| u8::from(field(episode))).collect();
+            out.write_all(&flags)?;
+        }
+        Ok(())
+    }
+
+    fn read_from(path: &Path, input: impl Read + Seek, len: u64) -> Result<Self, DataError> {
+        let mut reader = Reader::open(path, input, len)?;
+        let Header { task, origin, observation_dim, action_dim, .. } = reader.header()?;
 
         let lengths = reader.lengths()?;
-        let episodes = lengths.len();
+        let count = lengths.len();
         // The sizes are the file's own claims: sums that overflow are as wrong as sums that do not fit.
-        let sum = |what: &str, extra: usize| {
+        let sum = |reader: &Reader<_>, what: &str, extra: usize| {
             lengths.iter().try_fold(0usize, |sum, length| sum.checked_add(length.checked_add(extra)?)).ok_or_else(
-                || reader.wrong("lengths", format!("the {what} of {episodes} episodes do not fit into memory")),
+                || reader.wrong("lengths", format!("the {what} of {count} episodes do not fit into memory")),
             )
         };
-        let steps = sum("steps", 0)?;
-        let rows = sum("observations", 1)?;
+        let steps = sum(&reader, "steps", 0)?;
+        let rows = sum(&reader, "observations", 1)?;
 
-        let mut observations = reader.floats("observations", &[rows, observation_dim])?.into_iter();
-        let mut actions = reader.floats("actions", &[steps, action_dim])?.into_iter();
-        let mut rewards = reader.floats("rewards", &[steps])?.into_iter();
-        let mut successes = reader.flags("successes", steps)?.into_iter();
-        let seeds = reader.integers("seeds", Some(episodes))?;
-        let terminated = reader.flags("terminated", episodes)?;
-        let truncated = reader.flags("truncated", episodes)?;
-        let ends = seeds.into_iter().zip(terminated).zip(truncated);
-        let episodes = lengths
-            .iter()
-            .zip(ends)
-            .map(|(&length, ((seed, terminated), truncated))| EpisodeData {
-                observations: observations.by_ref().take((length + 1) * observation_dim).collect(),
-                actions: actions.by_ref().take(length * action_dim).collect(),
-                rewards: rewards.by_ref().take(length).collect(),
-                successes: successes.by_ref().take(length).collect(),
+        // Every shape is held against the file's size before anything of its size is reserved.
+        for (field, shape) in
+            [("observations", &[rows, observation_dim][..]), ("actions", &[steps, action_dim]), ("rewards", &[steps])]
+        {
+            reader.locate(field, Dtype::F32, Some(shape))?;
+        }
+        let seeds = reader.integers("seeds", Some(count))?;
+        let terminated = reader.flags("terminated", &[count])?;
+        let truncated = reader.flags("truncated", &[count])?;
+        let successes = reader.flags("successes", &lengths)?;
+        let mut episodes: Vec<EpisodeData> = seeds
+            .into_iter()
+            .zip(terminated.into_iter().flatten())
+            .zip(truncated.into_iter().flatten())
+            .zip(successes)
+            .map(|(((seed, terminated), truncated), successes)| EpisodeData {
                 terminated,
                 truncated,
+                successes,
                 seed,
+                ..EpisodeData::default()
             })
             .collect();
-        Ok(Self { task: header.task, observation_dim, action_dim, episodes })
+        let counts = |extra: usize, dim: usize| lengths.iter().map(move |length| (length + extra) * dim);
+        reader.floats("actions", counts(0, action_dim), &mut episodes, |episode| &mut episode.actions)?;
+        reader.floats("observations", counts(1, observation_dim), &mut episodes, |e| &mut e.observations)?;
+        reader.floats("rewards", counts(0, 1), &mut episodes, |episode| &mut episode.rewards)?;
+        Ok(Self { task, origin, observation_dim, action_dim, episodes })
     }
+}
+
+/// Writes numbers in little-endian order, many at once.
+pub(crate) fn write_floats(out: &mut dyn Write, values: &[f32]) -> io::Result<()> {
+    let mut bytes = Vec::with_capacity(PIECE.min(values.len() * 4));
+    for piece in values.chunks(PIECE / 4) {
+        bytes.clear();
+        bytes.extend(piece.iter().flat_map(|value| value.to_le_bytes()));
+        out.write_all(&bytes)?;
+    }
+    Ok(())
 }
 
 /// The container with every access checked.
-struct Reader<'a> {
+struct Reader<R> {
     path: PathBuf,
-    tensors: SafeTensors<'a>,
+    input: R,
+    tensors: Metadata,
     header: String,
+    /// Where the numbers begin in the file.
+    data_start: u64,
 }
 
-impl<'a> Reader<'a> {
-    fn open(path: &Path, bytes: &'a [u8]) -> Result<Self, DataError> {
+impl<R: Read + Seek> Reader<R> {
+    fn open(path: &Path, mut input: R, len: u64) -> Result<Self, DataError> {
         let container = |reason: String| DataError::Container { path: path.to_owned(), reason };
-        let tensors = SafeTensors::deserialize(bytes).map_err(|error| container(error.to_string()))?;
-        let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(|error| container(error.to_string()))?;
-        let header = metadata
+        let failed = || DataError::io("read", path);
+        if len < 8 {
+            return Err(container(format!("it has {len} bytes")));
+        }
+        let mut length = [0; 8];
+        input.read_exact(&mut length).map_err(failed())?;
+        let length = u64::from_le_bytes(length);
+        if length > MAX_HEADER_BYTES || length > len - 8 {
+            return Err(container(format!("a header of {length} bytes in a file of {len}")));
+        }
+        let mut text = Vec::new();
+        (&mut input).take(length).read_to_end(&mut text).map_err(failed())?;
+        let tensors: Metadata = serde_json::from_slice(&text).map_err(|error| container(error.to_string()))?;
+        let (claimed, real) = (tensors.data_len() as u64, len - 8 - length);
+        if claimed != real {
+            return Err(container(format!("its tensors take {claimed} bytes, and there are {real}")));
+        }
+        let header = tensors
             .metadata()
             .as_ref()
             .and_then(|entries| entries.get(HEADER_KEY))
             .ok_or_else(|| container(format!("the metadata has no entry `{HEADER_KEY}`")))?
             .clone();
-        Ok(Self { path: path.to_owned(), tensors, header })
+        Ok(Self { path: path.to_owned(), input, tensors, header, data_start: 8 + length })
     }
 
     fn wrong(&self, field: &str, problem: impl Into<String>) -> DataError {
@@ -196,57 +353,94 @@ impl<'a> Reader<'a> {
     }
 
     fn header(&self) -> Result<Header, DataError> {
-        let broken = |error: serde_json::Error| self.wrong(HEADER_KEY, format!("broken metadata: {error}"));
-        let kind: Kind = serde_json::from_str(&self.header).map_err(broken)?;
-        if kind.format != FORMAT {
-            return Err(self.wrong("format", format!("is `{}`, not `{FORMAT}`", kind.format)));
-        }
-        if kind.version != VERSION {
-            return Err(DataError::Version { path: self.path.clone(), found: kind.version, expected: VERSION });
-        }
-        serde_json::from_str(&self.header).map_err(broken)
+        Header::parse(&self.path, &self.header)
     }
 
-    /// The bytes of a tensor of this type and shape (`None`: any one-dimensional shape).
-    fn bytes(&self, field: &str, dtype: Dtype, shape: Option<&[usize]>) -> Result<&[u8], DataError> {
-        let tensor = self.tensors.tensor(field).map_err(|_| self.wrong(field, "is missing"))?;
-        if tensor.dtype() != dtype {
-            return Err(self.wrong(field, format!("has type {}, not {dtype}", tensor.dtype())));
+    /// Where in the file the tensor of this type and shape (`None`: any one-dimensional shape) begins, and the number
+    /// of its elements.
+    fn locate(&self, field: &str, dtype: Dtype, shape: Option<&[usize]>) -> Result<(u64, usize), DataError> {
+        let tensor = self.tensors.info(field).ok_or_else(|| self.wrong(field, "is missing"))?;
+        if tensor.dtype != dtype {
+            return Err(self.wrong(field, format!("has type {}, not {dtype}", tensor.dtype)));
         }
         match shape {
-            Some(shape) if tensor.shape() != shape => {
-                Err(self.wrong(field, format!("has shape {:?}; lengths and sizes ask for {shape:?}", tensor.shape())))
+            Some(shape) if tensor.shape != shape => {
+                return Err(
+                    self.wrong(field, format!("has shape {:?}; lengths and sizes ask for {shape:?}", tensor.shape))
+                );
             }
-            None if tensor.shape().len() != 1 => {
-                Err(self.wrong(field, format!("has shape {:?}; one dimension is expected", tensor.shape())))
+            None if tensor.shape.len() != 1 => {
+                return Err(self.wrong(field, format!("has shape {:?}; one dimension is expected", tensor.shape)));
             }
-            _ => self.data(field),
+            _ => {}
+        }
+        let count = tensor.shape.iter().try_fold(1usize, |product, size| product.checked_mul(*size));
+        let bytes = count.and_then(|count| count.checked_mul(dtype.bitsize() / 8));
+        let (start, end) = tensor.data_offsets;
+        match (count, bytes, end.checked_sub(start)) {
+            (Some(count), Some(bytes), Some(stored)) if bytes == stored && end <= self.tensors.data_len() => {
+                Ok((self.data_start + start as u64, count))
+            }
+            _ => Err(self.wrong(field, format!("has shape {:?}, and lies at {start} to {end}", tensor.shape))),
         }
     }
 
-    fn data(&self, field: &str) -> Result<&[u8], DataError> {
-        self.tensors.tensor(field).map(|tensor| tensor.data()).map_err(|_| self.wrong(field, "is missing"))
+    fn seek(&mut self, to: u64) -> Result<(), DataError> {
+        self.input.seek(SeekFrom::Start(to)).map(|_| ()).map_err(DataError::io("read", &self.path))
     }
 
-    fn floats(&self, field: &str, shape: &[usize]) -> Result<Vec<f32>, DataError> {
-        let (words, _) = self.bytes(field, Dtype::F32, Some(shape))?.as_chunks::<4>();
-        let values: Vec<f32> = words.iter().map(|word| f32::from_le_bytes(*word)).collect();
-        match values.iter().position(|value| !value.is_finite()) {
-            None => Ok(values),
-            Some(at) => Err(self.wrong(field, format!("number {at} is not finite"))),
+    /// Gives the next `len` bytes of the file to `take`, in pieces of [`PIECE`] bytes at most.
+    fn pieces(&mut self, len: usize, mut take: impl FnMut(&[u8])) -> Result<(), DataError> {
+        let mut buffer = vec![0; PIECE.min(len)];
+        let mut left = len;
+        while left > 0 {
+            let size = left.min(buffer.len());
+            let piece = buffer.split_at_mut(size).0;
+            self.input.read_exact(piece).map_err(DataError::io("read", &self.path))?;
+            take(piece);
+            left -= size;
         }
+        Ok(())
     }
 
-    fn integers(&self, field: &str, len: Option<usize>) -> Result<Vec<u64>, DataError> {
-        let (words, _) = match len {
-            Some(len) => self.bytes(field, Dtype::U64, Some(&[len]))?,
-            None => self.bytes(field, Dtype::U64, None)?,
+    /// Reads a tensor whose place was checked before: `counts` numbers for each episode, into the vector that `of`
+    /// names.
+    fn floats(
+        &mut self,
+        field: &str,
+        counts: impl Iterator<Item = usize>,
+        episodes: &mut [EpisodeData],
+        of: impl Fn(&mut EpisodeData) -> &mut Vec<f32>,
+    ) -> Result<(), DataError> {
+        let start = self.tensors.info(field).map_or(0, |tensor| tensor.data_offsets.0);
+        self.seek(self.data_start + start as u64)?;
+        let mut before = 0;
+        for (count, episode) in counts.zip(episodes) {
+            let values = of(episode);
+            values.reserve_exact(count);
+            self.pieces(4 * count, |piece| {
+                values.extend(piece.as_chunks::<4>().0.iter().map(|word| f32::from_le_bytes(*word)));
+            })?;
+            if let Some(at) = values.iter().position(|value| !value.is_finite()) {
+                return Err(self.wrong(field, format!("number {} is not finite", before + at)));
+            }
+            before += count;
         }
-        .as_chunks::<8>();
-        Ok(words.iter().map(|word| u64::from_le_bytes(*word)).collect())
+        Ok(())
     }
 
-    fn lengths(&self) -> Result<Vec<usize>, DataError> {
+    fn integers(&mut self, field: &str, len: Option<usize>) -> Result<Vec<u64>, DataError> {
+        let shape = len.map(|len| [len]);
+        let (start, count) = self.locate(field, Dtype::U64, shape.as_ref().map(|shape| &shape[..]))?;
+        self.seek(start)?;
+        let mut values = Vec::with_capacity(count);
+        self.pieces(8 * count, |piece| {
+            values.extend(piece.as_chunks::<8>().0.iter().map(|word| u64::from_le_bytes(*word)));
+        })?;
+        Ok(values)
+    }
+
+    fn lengths(&mut self) -> Result<Vec<usize>, DataError> {
         let lengths = self.integers("lengths", None)?;
         lengths
             .into_iter()
@@ -257,15 +451,24 @@ impl<'a> Reader<'a> {
             .collect()
     }
 
-    fn flags(&self, field: &str, len: usize) -> Result<Vec<bool>, DataError> {
-        self.bytes(field, Dtype::U8, Some(&[len]))?
-            .iter()
-            .map(|byte| match byte {
-                0 => Ok(false),
-                1 => Ok(true),
-                other => Err(self.wrong(field, format!("holds {other} where 0 or 1 is expected"))),
-            })
-            .collect()
+    /// A tensor of flags, cut into parts of these lengths.
+    fn flags(&mut self, field: &str, parts: &[usize]) -> Result<Vec<Vec<bool>>, DataError> {
+        let (start, _) = self.locate(field, Dtype::U8, Some(&[parts.iter().sum()]))?;
+        self.seek(start)?;
+        let mut wrong = None;
+        let mut all = Vec::with_capacity(parts.len());
+        for part in parts {
+            let mut flags = Vec::with_capacity(*part);
+            self.pieces(*part, |piece| {
+                wrong = wrong.or_else(|| piece.iter().copied().find(|byte| *byte > 1));
+                flags.extend(piece.iter().map(|byte| *byte == 1));
+            })?;
+            all.push(flags);
+        }
+        match wrong {
+            None => Ok(all),
+            Some(other) => Err(self.wrong(field, format!("holds {other} where 0 or 1 is expected"))),
+        }
     }
 }
 
@@ -274,6 +477,7 @@ impl<'a> Reader<'a> {
 mod tests {
     use super::*;
     use proptest::{collection::vec, prelude::*};
+    use safetensors::{SafeTensors, tensor::TensorView};
 
     fn episode(observation_dim: usize, action_dim: usize) -> impl Strategy<Value = EpisodeData> {
         (0usize..6).prop_flat_map(move |steps| {
@@ -292,8 +496,9 @@ mod tests {
 
     fn file() -> impl Strategy<Value = EpisodeFile> {
         (1usize..4, 1usize..3).prop_flat_map(|(observation_dim, action_dim)| {
-            (vec(episode(observation_dim, action_dim), 0..4), "[a-z]{1,8}")
-                .prop_map(move |(episodes, task)| EpisodeFile { task, observation_dim, action_dim, episodes })
+            (vec(episode(observation_dim, action_dim), 0..4), "[a-z]{1,8}").prop_map(move |(episodes, task)| {
+                EpisodeFile { task, origin: Origin::Onestep, observation_dim, action_dim, episodes }
+            })
         })
     }
 
@@ -309,6 +514,7 @@ mod tests {
         };
         EpisodeFile {
             task: "lift".to_owned(),
+            origin: Origin::Onestep,
             observation_dim: 2,
             action_dim: 1,
             episodes: vec![episode(1), episode(u64::MAX)],
@@ -318,11 +524,18 @@ mod tests {
     const NAME: &str = "demos.safetensors";
 
     fn bytes(file: &EpisodeFile) -> Vec<u8> {
-        file.to_bytes(Path::new(NAME)).unwrap()
+        try_bytes(file).unwrap()
+    }
+
+    fn try_bytes(file: &EpisodeFile) -> Result<Vec<u8>, DataError> {
+        let header = file.container_header(Path::new(NAME))?;
+        let mut bytes = Vec::new();
+        file.write_to(&header, &mut bytes).unwrap();
+        Ok(bytes)
     }
 
     fn parse(bytes: &[u8]) -> Result<EpisodeFile, DataError> {
-        EpisodeFile::from_bytes(Path::new(NAME), bytes)
+        EpisodeFile::read_from(Path::new(NAME), io::Cursor::new(bytes), bytes.len() as u64)
     }
 
     #[test]
@@ -333,6 +546,34 @@ mod tests {
         assert_eq!(EpisodeFile::read(&path).unwrap(), example());
         assert_eq!(example().steps(), 4);
         assert!(example().episodes[0].is_success());
+    }
+
+    #[test]
+    fn other_tasks_and_sizes_are_refused_by_name() {
+        let path = Path::new(NAME);
+        let file = example();
+        file.require(path, "lift", 2, 1).unwrap();
+        for (error, parts) in [
+            (file.require(path, "push", 2, 1), ["the task is `lift`", "`push` is needed"]),
+            (file.require(path, "lift", 3, 1), ["observation is 2", "3 is needed"]),
+            (file.require(path, "lift", 2, 7), ["action is 1", "7 is needed"]),
+        ] {
+            let error = error.unwrap_err().to_string();
+            for part in parts.iter().chain(&[NAME]) {
+                assert!(error.contains(part), "`{part}` is not in: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_origin_survives_and_ours_is_not_written() {
+        let mut file = example();
+        assert!(!String::from_utf8_lossy(&bytes(&file)).contains("origin"));
+        for origin in [Origin::Robomimic, Origin::Ogbench] {
+            file.origin = origin;
+            assert_eq!(parse(&bytes(&file)).unwrap().origin, origin);
+            assert!(!origin.has_seeds());
+        }
     }
 
     #[test]
@@ -411,7 +652,7 @@ mod tests {
     fn episodes_that_do_not_fit_are_not_written() {
         let mut file = example();
         file.episodes[1].actions.pop();
-        let error = file.to_bytes(Path::new(NAME)).unwrap_err().to_string();
+        let error = try_bytes(&file).unwrap_err().to_string();
         assert_eq!(error, "episode 1: `actions` has 1 numbers where 2 are expected");
     }
 

@@ -1,6 +1,7 @@
 use onestep_data::DataError;
 use onestep_learn::LearnError;
 use onestep_record::evaluation::EvaluationError;
+use onestep_sim::SimError;
 use thiserror::Error;
 
 use crate::{config::ConfigError, fault::FaultReport, folder::FolderError};
@@ -23,6 +24,9 @@ pub enum RunError {
     /// Episodes could not be read or written.
     #[error(transparent)]
     Data(#[from] DataError),
+    /// The simulator refused.
+    #[error(transparent)]
+    Sim(#[from] SimError),
     /// The scripted expert fails too often under its noise.
     #[error(
         "only {kept} of {wanted} demonstrations after {tried} episodes of the expert; lower demonstrations.action_noise_std \

@@ -1,8 +1,10 @@
 //! One description of a run, one function that makes an app of it.
 
+use std::path::Path;
+
 use bevy::prelude::*;
 use onestep_agent::{AgentMode, AgentPlugin, Purpose, RandomStreams, SeedSource, derive_seed, prelude::Agent};
-use onestep_data::{EpisodeData, EpisodeFile};
+use onestep_data::{DataError, EpisodeData, EpisodeFile, Origin, ReadOptions, read_episodes};
 use onestep_learn::{LearnerPlugin, PolicyHandle, PolicyPlugin, PolicySource};
 use onestep_record::{
     episodes::{EpisodeRecorderPlugin, RecordedEpisodes},
@@ -116,6 +118,50 @@ const DEMONSTRATION_ARENAS: usize = 10;
 /// shows nothing, and collecting would hardly end.
 const DEMONSTRATION_TRIES: (usize, usize) = (60, 20);
 
+/// The demonstrations of a run: those of its file, else those that [`collect_demonstrations`] collects.
+///
+/// `watch` sees the number of episodes so far and returns whether to go on.
+///
+/// # Errors
+/// As [`read_demonstrations`] and [`collect_demonstrations`].
+pub fn demonstrations(config: &RunConfig, mut watch: impl FnMut(usize) -> bool) -> Result<EpisodeFile, RunError> {
+    match &config.demonstrations.file {
+        Some(path) => read_demonstrations(config, path, &mut |done, _| watch(done)),
+        None => collect_demonstrations(config, watch),
+    }
+}
+
+/// Reads the demonstrations of a run from a file, which must be of the run's task and of its sizes.
+///
+/// # Errors
+/// [`RunError::Data`] naming the file and what does not fit; a file without a fitting episode is refused, too.
+pub fn read_demonstrations(
+    config: &RunConfig,
+    path: &Path,
+    watch: &mut dyn FnMut(usize, usize) -> bool,
+) -> Result<EpisodeFile, RunError> {
+    let mut file = read_episodes(path, &ReadOptions::default(), watch).map_err(|error| match error {
+        DataError::Stopped { .. } => RunError::Interrupted,
+        other => RunError::Data(other),
+    })?;
+    let spec = onestep_sim::task(&config.task)?.spec();
+    file.require(path, &config.task, spec.observation.dim(), spec.action.dim())?;
+    let found = file.episodes.len();
+    file.episodes.retain(|episode| !episode.is_empty());
+    if config.demonstrations.successful_only {
+        file.episodes.retain(EpisodeData::is_success);
+    }
+    file.episodes.truncate(config.demonstrations.episodes);
+    if file.episodes.is_empty() {
+        let problem = format!(
+            "none of its {found} episodes can be used as a demonstration; demonstrations.successful_only is {}",
+            config.demonstrations.successful_only
+        );
+        return Err(DataError::Request { path: path.to_owned(), problem }.into());
+    }
+    Ok(file)
+}
+
 /// Collects the demonstrations of a run: episodes of the scripted expert with noise, in the order of their seeds.
 ///
 /// `watch` sees the number of kept episodes and returns whether to go on.
@@ -147,7 +193,7 @@ pub fn collect_demonstrations(
         kept.append(&mut recorded);
     }
     let (observation_dim, action_dim) = dimensions(&mut app);
-    Ok(EpisodeFile { task: config.task.clone(), observation_dim, action_dim, episodes: kept })
+    Ok(EpisodeFile { task: config.task.clone(), origin: Origin::Onestep, observation_dim, action_dim, episodes: kept })
 }
 
 /// One episode for each seed, dealt out to the arenas in turn.

@@ -15,7 +15,7 @@ use crate::{
     config::RunConfig,
     fault,
     folder::{Evaluation, EvaluationKind, MetricsLog, Position, RunFolder, column},
-    run::{Role, build_app, collect_demonstrations, evaluate_policy},
+    run::{Role, build_app, demonstrations, evaluate_policy},
 };
 
 /// Follows a training run: for a progress line, a log, or a test. Every method may be left out.
@@ -116,14 +116,15 @@ pub struct Trainer {
 }
 
 impl Trainer {
-    /// Starts a new run: collects demonstrations and builds the learner. With a folder, everything is written there.
+    /// Starts a new run: collects or reads demonstrations and builds the learner. With a folder, everything is written
+    /// there.
     ///
     /// # Errors
     /// [`RunError`]; nothing was learned then.
     pub fn new(config: RunConfig, folder: Option<RunFolder>, watcher: &mut dyn TrainWatcher) -> Result<Self, RunError> {
         let wanted = config.demonstrations.episodes;
         let demonstrations = if wanted > 0 {
-            let demonstrations = collect_demonstrations(&config, |kept| {
+            let demonstrations = demonstrations(&config, |kept| {
                 watcher.demonstrating(kept, wanted);
                 !watcher.wants_to_stop()
             })?;

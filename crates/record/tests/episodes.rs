@@ -6,7 +6,7 @@ mod common;
 
 use common::{MAX_STEPS, toy_app};
 use onestep_agent::prelude::*;
-use onestep_data::EpisodeFile;
+use onestep_data::{EpisodeFile, Origin};
 use onestep_record::{
     episodes::{EpisodeRecorderPlugin, RecordedEpisodes},
     evaluation::evaluate,
@@ -35,7 +35,7 @@ fn every_step_and_the_true_last_observation_are_kept() {
 
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("toy.safetensors");
-    let file = EpisodeFile { task: "toy".into(), observation_dim: 2, action_dim: 1, episodes };
+    let file = EpisodeFile { task: "toy".into(), origin: Origin::Onestep, observation_dim: 2, action_dim: 1, episodes };
     file.write(&path).unwrap();
     assert_eq!(EpisodeFile::read(&path).unwrap().episodes, file.episodes);
 }

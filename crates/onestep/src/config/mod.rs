@@ -46,7 +46,11 @@ pub struct RunConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DemonstrationConfig {
-    /// How many episodes.
+    /// File with the episodes to take instead of the expert's, in any format of [`onestep_data::Format`]; a relative
+    /// path starts at the working directory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<PathBuf>,
+    /// How many episodes; of a file, at most so many from its beginning.
     pub episodes: usize,
     /// Standard deviation of the Gaussian noise that is added to every number of the expert's action. An action's
     /// numbers lie in [-1, 1].

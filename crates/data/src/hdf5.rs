@@ -1,0 +1,260 @@
+//! What is needed of an HDF5 library, and the library that gives it.
+//!
+//! The rest of the crate sees the trait alone, so the library can be replaced. It is pure Rust: no system library is
+//! needed to build.
+
+use std::{collections::BTreeMap, io, ops::Range, path::Path};
+
+use hdf5_pure::{AttrValue, Dataset, File, Layout, VlenStringReadOptions};
+
+use crate::MAX_EXPANSION;
+
+/// The value of an attribute.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Attribute {
+    Text(String),
+    Integer(i128),
+    /// Something this crate has no use for.
+    Other,
+}
+
+/// Reads an HDF5 file. Paths are absolute: `/data/demo_0/obs`. Errors say what is wrong with the object at the path.
+pub(crate) trait Hdf5 {
+    /// Names of the groups in a group.
+    fn groups(&self, path: &str) -> Result<Vec<String>, String>;
+    /// Names of the datasets in a group.
+    fn datasets(&self, path: &str) -> Result<Vec<String>, String>;
+    /// Attributes of a group.
+    fn attributes(&self, path: &str) -> Result<BTreeMap<String, Attribute>, String>;
+    /// Shape of a dataset.
+    fn shape(&self, path: &str) -> Result<Vec<usize>, String>;
+    /// The numbers in these rows of a dataset; all rows for `None`.
+    fn floats(&self, path: &str, rows: Option<Range<usize>>) -> Result<Vec<f32>, String>;
+    /// Like [`Hdf5::floats`], whole and in double precision.
+    fn doubles(&self, path: &str) -> Result<Vec<f64>, String>;
+    /// The strings in a dataset.
+    fn strings(&self, path: &str) -> Result<Vec<String>, String>;
+}
+
+/// Opens a file. Data is read when it is asked for.
+pub(crate) fn open(path: &Path, len: u64) -> Result<Box<dyn Hdf5>, String> {
+    let file = File::open_streaming(path).map_err(text)?;
+    Ok(Box::new(Pure { file, len }))
+}
+
+/// Like [`open`], from memory.
+pub(crate) fn from_bytes(bytes: Vec<u8>) -> Result<Box<dyn Hdf5>, String> {
+    let len = bytes.len() as u64;
+    let file = File::from_bytes(bytes).map_err(text)?;
+    Ok(Box::new(Pure { file, len }))
+}
+
+fn text(error: hdf5_pure::Error) -> String {
+    error.to_string()
+}
+
+struct Pure {
+    file: File,
+    /// Length of the file in bytes.
+    len: u64,
+}
+
+/// Deflate, shuffle, Fletcher-32 and LZF: what h5py offers. None of them unfolds further than [`MAX_EXPANSION`].
+const FILTERS: [u16; 4] = [1, 2, 3, 32000];
+
+impl Pure {
+    /// A dataset whose claims about its size were held against the bytes it has in the file.
+    fn dataset(&self, path: &str) -> Result<Dataset, String> {
+        let dataset = self.file.dataset(path).map_err(text)?;
+        let shape = dataset.shape().map_err(text)?;
+        let element = dataset.element_size().map_err(text)?;
+        let bytes_of = |shape: &[u64]| shape.iter().try_fold(element, |bytes, size| bytes.checked_mul(*size));
+        let claimed = bytes_of(&shape).ok_or_else(|| format!("has shape {shape:?}, more than any file holds"))?;
+        if claimed == 0 {
+            return Ok(dataset);
+        }
+        let is_inside = |start: u64, size: u64| start.checked_add(size).is_some_and(|end| end <= self.len);
+        let most = match dataset.layout().map_err(text)? {
+            Layout::Compact { size } => size.min(self.len),
+            Layout::Contiguous { address: Some(start), size } if is_inside(start, size) => size,
+            Layout::Contiguous { address: None, .. } => return Err("has a shape, but no data".to_owned()),
+            Layout::Contiguous { .. } => return Err("reaches beyond the file's end".to_owned()),
+            Layout::Chunked { chunk_shape, .. } => {
+                if let Some(filter) = dataset.filters().iter().find(|filter| !FILTERS.contains(filter)) {
+                    return Err(format!("is packed by filter {filter}; gzip, shuffle, Fletcher-32 and LZF are read"));
+                }
+                let chunk_bytes = bytes_of(&chunk_shape).unwrap_or(u64::MAX);
+                let mut most = 0u64;
+                for chunk in dataset.chunks().map_err(text)? {
+                    let unfolded = chunk.storage_size.saturating_mul(MAX_EXPANSION);
+                    if !is_inside(chunk.address, chunk.storage_size) || unfolded < chunk_bytes {
+                        return Err(format!(
+                            "has a chunk at {:?} that claims {chunk_bytes} bytes from {} stored ones",
+                            chunk.offset, chunk.storage_size
+                        ));
+                    }
+                    most = most.saturating_add(chunk_bytes);
+                }
+                most
+            }
+            _ => return Err("is stored in other files, or in a way that is not read".to_owned()),
+        };
+        if claimed > most {
+            return Err(format!("has shape {shape:?}, {claimed} bytes, and data for {most}"));
+        }
+        Ok(dataset)
+    }
+}
+
+impl Hdf5 for Pure {
+    fn groups(&self, path: &str) -> Result<Vec<String>, String> {
+        self.file.group(path).and_then(|group| group.groups()).map_err(text)
+    }
+
+    fn datasets(&self, path: &str) -> Result<Vec<String>, String> {
+        self.file.group(path).and_then(|group| group.datasets()).map_err(text)
+    }
+
+    fn attributes(&self, path: &str) -> Result<BTreeMap<String, Attribute>, String> {
+        let attributes = self.file.group(path).and_then(|group| group.attrs()).map_err(text)?;
+        Ok(attributes
+            .into_iter()
+            .map(|(name, value)| {
+                let value = if let Some(text) = value.as_str() {
+                    Attribute::Text(text.to_owned())
+                } else if let Some(number) = value.as_u64() {
+                    Attribute::Integer(i128::from(number))
+                } else if let Some(number) = value.as_i64() {
+                    Attribute::Integer(i128::from(number))
+                } else {
+                    Attribute::Other
+                };
+                (name, value)
+            })
+            .collect())
+    }
+
+    fn shape(&self, path: &str) -> Result<Vec<usize>, String> {
+        let shape = self.file.dataset(path).and_then(|dataset| dataset.shape()).map_err(text)?;
+        shape
+            .iter()
+            .map(|size| usize::try_from(*size).map_err(|_| format!("has shape {shape:?}, more than any file holds")))
+            .collect()
+    }
+
+    fn floats(&self, path: &str, rows: Option<Range<usize>>) -> Result<Vec<f32>, String> {
+        let dataset = self.dataset(path)?;
+        match rows {
+            None => dataset.read_f32().map_err(text),
+            Some(rows) => dataset.read_f32_rows(rows.start as u64, rows.len() as u64).map_err(text),
+        }
+    }
+
+    fn doubles(&self, path: &str) -> Result<Vec<f64>, String> {
+        self.dataset(path)?.read_f64().map_err(text)
+    }
+
+    fn strings(&self, path: &str) -> Result<Vec<String>, String> {
+        let dataset = self.dataset(path)?;
+        let is_variable = matches!(dataset.dtype().map_err(text)?, hdf5_pure::DType::VariableLengthString);
+        if is_variable {
+            let most = usize::try_from(self.len).unwrap_or(usize::MAX);
+            dataset.read_vlen_strings(VlenStringReadOptions::new().with_max_payload_bytes(most)).map_err(text)
+        } else {
+            dataset.read_string().map_err(text)
+        }
+    }
+}
+
+/// A group under construction, to be written in one piece.
+#[derive(Default)]
+pub(crate) struct GroupContent {
+    pub(crate) attributes: Vec<(String, AttrValue)>,
+    pub(crate) groups: Vec<(String, GroupContent)>,
+    pub(crate) datasets: Vec<(String, Content)>,
+}
+
+/// The numbers or strings of a dataset.
+pub(crate) enum Content {
+    /// Shape and numbers.
+    F32(Vec<u64>, Vec<f32>),
+    /// Shape and numbers.
+    F64(Vec<u64>, Vec<f64>),
+    I64(Vec<i64>),
+    U8(Vec<u8>),
+    Strings(Vec<String>),
+}
+
+pub(crate) fn text_attribute(name: &str, value: &str) -> (String, AttrValue) {
+    (name.to_owned(), AttrValue::VarLenString(value.to_owned()))
+}
+
+pub(crate) fn integer_attribute(name: &str, value: usize) -> (String, AttrValue) {
+    (name.to_owned(), AttrValue::I64(i64::try_from(value).unwrap_or(i64::MAX)))
+}
+
+pub(crate) fn seed_attribute(name: &str, value: u64) -> (String, AttrValue) {
+    (name.to_owned(), AttrValue::U64(value))
+}
+
+/// Writes a file with these groups at its root. `compress`: gzip, in one chunk for each dataset.
+pub(crate) fn write(root: GroupContent, compress: bool, out: &mut dyn io::Write) -> io::Result<()> {
+    assemble(root, compress, out).map_err(|error| match error {
+        hdf5_pure::Error::Io(error) => error,
+        other => io::Error::other(other.to_string()),
+    })
+}
+
+fn assemble(root: GroupContent, compress: bool, out: &mut dyn io::Write) -> Result<(), hdf5_pure::Error> {
+    let mut file = hdf5_pure::FileBuilder::new();
+    for (name, group) in root.groups {
+        let builder = file.create_group(&name);
+        file.add_group(build(builder, group, compress)?);
+    }
+    file.finish_to(out)
+}
+
+fn build(
+    mut builder: hdf5_pure::GroupBuilder,
+    content: GroupContent,
+    compress: bool,
+) -> Result<hdf5_pure::FinishedGroup, hdf5_pure::Error> {
+    for (name, value) in content.attributes {
+        builder.set_attr(&name, value);
+    }
+    for (name, group) in content.groups {
+        let inner = builder.create_group(&name);
+        builder.add_group(build(inner, group, compress)?);
+    }
+    for (name, content) in content.datasets {
+        let dataset = builder.create_dataset(&name);
+        let shape = match &content {
+            Content::F32(shape, values) => {
+                dataset.with_f32_data(values);
+                shape.clone()
+            }
+            Content::F64(shape, values) => {
+                dataset.with_f64_data(values);
+                shape.clone()
+            }
+            Content::I64(values) => {
+                dataset.with_i64_data(values);
+                vec![values.len() as u64]
+            }
+            Content::U8(values) => {
+                dataset.with_u8_data(values);
+                vec![values.len() as u64]
+            }
+            Content::Strings(values) => {
+                let values: Vec<&str> = values.iter().map(String::as_str).collect();
+                dataset.with_ascii_strings(&values)?;
+                continue;
+            }
+        };
+        dataset.with_shape(&shape);
+        if compress && shape.iter().all(|size| *size > 0) {
+            dataset.with_chunks(&shape).with_shuffle().with_deflate(4);
+        }
+    }
+    Ok(builder.finish())
+}

@@ -1,0 +1,290 @@
+//! Broken, cut, foreign and lying files: an error that names the file, never a panic, never memory beyond reason.
+//!
+//! `cargo test --release --workspace --test broken_files -- --ignored --nocapture` goes on for an hour, or for as many
+//! seconds as the variable `ONESTEP_FUZZ_SECS` says.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "tests fail by panicking")]
+
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    cell::Cell,
+    fs,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use onestep_data::{
+    DataError, EpisodeFile, OgbenchTask, RobomimicFile, RobomimicReadOptions,
+    ogbench::{self, OgbenchData},
+};
+use proptest::{
+    collection::vec,
+    prelude::*,
+    strategy::ValueTree,
+    test_runner::{Config, TestRunner},
+};
+
+/// Remembers the largest piece of memory that a thread has asked for.
+struct Watching;
+
+thread_local! {
+    static LARGEST: Cell<usize> = const { Cell::new(0) };
+}
+
+fn note(size: usize) {
+    // A thread that is ending has no more to tell.
+    let _ = LARGEST.try_with(|largest| largest.set(largest.get().max(size)));
+}
+
+#[allow(unsafe_code, reason = "an allocator cannot be written without")]
+// SAFETY: every call goes on to the system's allocator unchanged.
+unsafe impl GlobalAlloc for Watching {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        note(layout.size());
+        // SAFETY: as the caller promises.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        note(layout.size());
+        // SAFETY: as the caller promises.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        note(size);
+        // SAFETY: as the caller promises.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: as the caller promises.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Watching = Watching;
+
+const HDF5: [&str; 5] = [
+    "robomimic_default.hdf5",
+    "robomimic_gzip.hdf5",
+    "robomimic_latest.hdf5",
+    "robomimic_latest_chunked.hdf5",
+    "robomimic_shaped.hdf5",
+];
+const NPZ: [&str; 3] = ["cube_double.npz", "cube_double_compressed.npz", "buttons.npz"];
+
+fn fixture(name: &str) -> Vec<u8> {
+    fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)).unwrap()
+}
+
+/// One change to a file.
+#[derive(Debug, Clone)]
+enum Damage {
+    /// One byte becomes another.
+    Byte(prop::sample::Index, u8),
+    /// One bit flips.
+    Bit(prop::sample::Index, u8),
+    /// Eight bytes become a number that headers like to lie with.
+    Number(prop::sample::Index, u64),
+    /// Bytes are copied elsewhere.
+    Copy(prop::sample::Index, prop::sample::Index, u8),
+    /// The file ends here.
+    Cut(prop::sample::Index),
+}
+
+fn damage() -> impl Strategy<Value = Damage> {
+    let index = any::<prop::sample::Index>;
+    let number = prop_oneof![
+        Just(u64::MAX),
+        Just(u64::MAX / 2),
+        Just(0),
+        Just(1),
+        (0u32..64).prop_map(|bit| 1u64 << bit),
+        any::<u64>(),
+        0u64..100_000,
+    ];
+    prop_oneof![
+        4 => (index(), any::<u8>()).prop_map(|(at, byte)| Damage::Byte(at, byte)),
+        4 => (index(), 0u8..8).prop_map(|(at, bit)| Damage::Bit(at, bit)),
+        3 => (index(), number).prop_map(|(at, number)| Damage::Number(at, number)),
+        2 => (index(), index(), any::<u8>()).prop_map(|(from, to, len)| Damage::Copy(from, to, len)),
+        1 => index().prop_map(Damage::Cut),
+    ]
+}
+
+fn damaged(mut bytes: Vec<u8>, changes: &[Damage]) -> Vec<u8> {
+    for change in changes {
+        if bytes.is_empty() {
+            break;
+        }
+        let len = bytes.len();
+        match change {
+            Damage::Byte(at, byte) => bytes[at.index(len)] = *byte,
+            Damage::Bit(at, bit) => bytes[at.index(len)] ^= 1 << bit,
+            Damage::Number(at, number) => {
+                let at = at.index(len);
+                for (byte, new) in bytes[at..].iter_mut().zip(number.to_le_bytes()) {
+                    *byte = new;
+                }
+            }
+            Damage::Copy(from, to, count) => {
+                let (from, to) = (from.index(len), to.index(len));
+                let count = usize::from(*count).min(len - from).min(len - to);
+                bytes.copy_within(from..from + count, to);
+            }
+            Damage::Cut(at) => bytes.truncate(at.index(len)),
+        }
+    }
+    bytes
+}
+
+/// An error must name the file.
+fn check_result<T>(result: Result<T, DataError>, name: &str) -> Option<T> {
+    match result {
+        Ok(read) => Some(read),
+        Err(error) => {
+            let text = error.to_string();
+            assert!(text.contains(name) || matches!(error, DataError::Episode { .. }), "no file is named: {text}");
+            None
+        }
+    }
+}
+
+/// Reads a file in every way there is. Returns whether its episodes could be read.
+fn read_everything(name: &str, bytes: &[u8]) -> bool {
+    let path = Path::new(name);
+    LARGEST.with(|largest| largest.set(0));
+    let episodes = if name.ends_with(".npz") {
+        check_result(OgbenchData::from_bytes(path, bytes.to_vec()), name);
+        let task = OgbenchTask::parse("cube-double-task2");
+        check_result(ogbench::read_episodes_from_bytes(path, bytes.to_vec(), task.as_ref()), name)
+    } else {
+        read_hdf5(name, RobomimicFile::from_bytes(path, bytes.to_vec()))
+    };
+    // Deflate unfolds at most 1032 times, and vectors grow by doubling.
+    let most = 2 * 1032 * bytes.len() + (4 << 20);
+    let largest = LARGEST.with(Cell::get);
+    assert!(largest <= most, "{largest} bytes were asked for at once for a file of {}", bytes.len());
+    if let Some(file) = &episodes {
+        for (index, episode) in file.episodes.iter().enumerate() {
+            episode.check(index, file.observation_dim, file.action_dim).unwrap();
+        }
+    }
+    episodes.is_some()
+}
+
+fn read_hdf5(name: &str, opened: Result<RobomimicFile, DataError>) -> Option<EpisodeFile> {
+    let file = check_result(opened, name)?;
+    for filter in check_result(file.filters(), name).unwrap_or_default() {
+        check_result(file.filtered(&filter), name);
+    }
+    for demo in file.demos().iter().take(20) {
+        check_result(file.states(demo), name);
+        check_result(file.model_file(demo), name);
+        check_result(file.keys(demo), name);
+    }
+    let keys = ["robot0_eef_pos", "object"].map(str::to_owned).to_vec();
+    let options = RobomimicReadOptions { keys, ..Default::default() };
+    check_result(file.episodes(&options, &mut |_, _| true), name)
+}
+
+#[test]
+fn the_fixtures_are_whole() {
+    for name in HDF5.into_iter().chain(NPZ) {
+        assert_eq!(read_everything(name, &fixture(name)), name != "robomimic_shaped.hdf5", "{name}");
+    }
+}
+
+fn survives(name: &str, cases: u32, changes: usize) {
+    let bytes = fixture(name);
+    let mut runner = TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() });
+    runner
+        .run(&vec(damage(), 1..=changes), |changes| {
+            read_everything(name, &damaged(bytes.clone(), &changes));
+            Ok(())
+        })
+        .unwrap_or_else(|error| panic!("{name}: {error}"));
+}
+
+#[test]
+fn damaged_hdf5_is_refused_or_read_but_never_a_panic() {
+    for name in HDF5 {
+        survives(name, 600, 3);
+    }
+}
+
+#[test]
+fn damaged_npz_is_refused_or_read_but_never_a_panic() {
+    for name in NPZ {
+        survives(name, 1500, 3);
+    }
+}
+
+#[test]
+fn every_cut_is_refused() {
+    for name in NPZ {
+        let bytes = fixture(name);
+        for len in (0..bytes.len()).step_by(7) {
+            assert!(!read_everything(name, &bytes[..len]), "{name} cut to {len} bytes was read");
+        }
+    }
+    for name in HDF5 {
+        let bytes = fixture(name);
+        for len in (0..bytes.len()).step_by(503) {
+            read_everything(name, &bytes[..len]);
+        }
+        assert!(!read_everything(name, &bytes[..bytes.len() / 2]));
+    }
+}
+
+#[test]
+fn damaged_files_on_the_disk_are_no_worse() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut runner = TestRunner::new(Config { failure_persistence: None, ..Config::default() });
+    for name in HDF5 {
+        let path: PathBuf = folder.path().join(name);
+        let bytes = fixture(name);
+        for _ in 0..40 {
+            let changes = vec(damage(), 1..3).new_tree(&mut runner).unwrap().current();
+            fs::write(&path, damaged(bytes.clone(), &changes)).unwrap();
+            read_hdf5(name, RobomimicFile::open(&path));
+        }
+    }
+}
+
+#[test]
+fn foreign_files_are_named() {
+    for foreign in
+        [&b""[..], b"\x89PNG\r\n\x1a\n and so on", b"PK\x05\x06", b"\x89HDF\r\n\x1a\n", &[0; 4096], &[255; 4096]]
+    {
+        for name in ["a.npz", "a.hdf5"] {
+            assert!(!read_everything(name, foreign));
+        }
+    }
+}
+
+#[test]
+#[ignore = "goes on for an hour"]
+fn any_damage_for_an_hour() {
+    let secs = std::env::var("ONESTEP_FUZZ_SECS").ok().and_then(|text| text.parse().ok()).unwrap_or(3600);
+    let end = Instant::now() + Duration::from_secs(secs);
+    let files: Vec<(&str, Vec<u8>)> = HDF5.into_iter().chain(NPZ).map(|name| (name, fixture(name))).collect();
+    // Seeded by the clock: each hour sees other damage. A failure shows the changes that led to it.
+    let mut runner = TestRunner::new(Config { failure_persistence: None, ..Config::default() });
+    let (mut cases, mut read) = (0u64, 0u64);
+    while Instant::now() < end {
+        for (name, bytes) in &files {
+            let changes = vec(damage(), 1..6).new_tree(&mut runner).unwrap().current();
+            let bytes = damaged(bytes.clone(), &changes);
+            let result = std::panic::catch_unwind(|| read_everything(name, &bytes));
+            match result {
+                Ok(is_read) => read += u64::from(is_read),
+                Err(_) => panic!("{name} with {changes:?}"),
+            }
+            cases += 1;
+        }
+    }
+    eprintln!("{cases} damaged files, {read} of them could be read");
+}
