@@ -43,6 +43,7 @@ mod error;
 pub mod events;
 pub mod fault;
 pub mod folder;
+pub mod replay;
 pub mod run;
 pub mod train;
 

@@ -1,5 +1,6 @@
 //! What the command understands, and what it says.
 
+mod data;
 mod eval;
 #[cfg(feature = "render")]
 mod record;
@@ -47,6 +48,8 @@ enum Command {
     Record(record::RecordArgs),
     /// Write demonstrations of the scripted expert to a file.
     Demos(train::DemosArgs),
+    /// Look at datasets, convert them, repeat them in the simulator.
+    Data(data::DataArgs),
     /// Show all tasks, algorithms and presets.
     List,
 }
@@ -125,6 +128,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Eval(args) => eval::eval(&args),
         #[cfg(feature = "render")]
         Command::Record(args) => record::record(&args),
+        Command::Data(args) => data::data(&args),
         Command::List => {
             list();
             Ok(())

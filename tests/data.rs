@@ -1,0 +1,187 @@
+//! Datasets through the command: looked at, converted, repeated, learned from.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+use onestep::{
+    config::{ConfigSources, RunConfig, Setting},
+    data::EpisodeFile,
+    run::{collect_demonstrations, read_demonstrations},
+};
+
+fn onestep(arguments: &[&str], folder: &Path) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_onestep")).args(arguments).current_dir(folder).output().unwrap()
+}
+
+/// What the command says when all is well.
+#[track_caller]
+fn says(arguments: &[&str], folder: &Path, parts: &[&str]) -> String {
+    let output = onestep(arguments, folder);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let said = String::from_utf8(output.stdout).unwrap();
+    for part in parts {
+        assert!(said.contains(part), "`{part}` is not in: {said}");
+    }
+    said
+}
+
+#[track_caller]
+fn refuses(arguments: &[&str], folder: &Path, parts: &[&str]) {
+    let output = onestep(arguments, folder);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    for part in parts {
+        assert!(said.contains(part), "`{part}` is not in: {said}");
+    }
+    assert_eq!(said.matches("error:").count(), 1, "{said}");
+}
+
+fn config(settings: &[(&str, &str)]) -> RunConfig {
+    let settings = settings.iter().map(|(key, value)| Setting::new("--set", *key, value)).collect();
+    ConfigSources { task: Some("lift".to_owned()), settings, ..ConfigSources::default() }.resolve().unwrap()
+}
+
+/// Three demonstrations of the expert, in a folder of their own.
+fn recorded() -> (tempfile::TempDir, EpisodeFile) {
+    let place = tempfile::tempdir().unwrap();
+    let config = config(&[("demonstrations.episodes", "3"), ("demonstrations.action_noise_std", "0.1")]);
+    let file = collect_demonstrations(&config, |_| true).unwrap();
+    file.write(&place.path().join("demos.safetensors")).unwrap();
+    (place, file)
+}
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../data/tests/fixtures").join(name)
+}
+
+#[test]
+fn recorded_episodes_are_repeated_to_the_bit_whatever_the_format() {
+    let (place, file) = recorded();
+    let here = place.path();
+    says(&["data", "info", "demos.safetensors"], here, &["Onestep episodes", "task          lift", "episodes      3"]);
+    for name in ["demos.hdf5", "demos.npz"] {
+        says(&["data", "convert", "demos.safetensors", name], here, &["3 episodes of `lift`", name]);
+        says(&["data", "info", name], here, &["episodes      3"]);
+        says(&["data", "convert", name, "back.safetensors"], here, &["3 episodes of `lift`"]);
+        assert_eq!(EpisodeFile::read(&here.join("back.safetensors")).unwrap(), file, "{name}");
+        says(&["data", "replay", name], here, &["3 episodes", "3 with the same observations to the bit"]);
+    }
+    says(&["data", "info", "demos.hdf5"], here, &["robomimic HDF5", "robot0_gripper_qpos  2", "object  10"]);
+
+    // A record that was changed is told from one that was not.
+    let mut changed = file;
+    changed.episodes[1].observations[19 * 4 + 11] += 0.5;
+    changed.write(&here.join("changed.safetensors")).unwrap();
+    let parts = ["2 with the same observations", "cube_pos[2] after 4 steps of episode 1"];
+    says(&["data", "replay", "changed.safetensors"], here, &parts);
+    let said =
+        says(&["data", "replay", "changed.safetensors", "--episode", "1", "--json"], here, &["first_difference"]);
+    let reports: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!((reports.as_array().unwrap().len(), &reports[0]["first_difference"]), (1, &4.into()));
+    refuses(&["data", "replay", "demos.npz", "--episode", "3"], here, &["demos.npz", "no episode 3 of 3"]);
+}
+
+#[test]
+fn the_last_episodes_go_to_a_file_of_their_own() {
+    let (place, file) = recorded();
+    let here = place.path();
+    says(
+        &["data", "convert", "demos.safetensors", "lift.npz", "--validation", "1"],
+        here,
+        &["lift.npz", "lift-val.npz"],
+    );
+    says(&["data", "info", "lift.npz"], here, &["episodes      2", "validation    lift-val.npz"]);
+    says(&["data", "convert", "lift-val.npz", "last.safetensors"], here, &["1 episodes"]);
+    assert_eq!(EpisodeFile::read(&here.join("last.safetensors")).unwrap().episodes, file.episodes[2..]);
+    refuses(&["data", "convert", "demos.safetensors", "a.npz", "--validation", "3"], here, &["leaves nothing of 3"]);
+    assert!(!here.join("a.npz").exists());
+}
+
+#[test]
+fn files_of_other_projects_are_read_and_not_repeated() {
+    let place = tempfile::tempdir().unwrap();
+    let here = place.path();
+    let (robomimic, ogbench) = (fixture("robomimic_default.hdf5"), fixture("cube_double.npz"));
+    let (robomimic, ogbench) = (robomimic.to_str().unwrap(), ogbench.to_str().unwrap());
+    says(
+        &["data", "info", robomimic],
+        here,
+        &["environment   Lift, version 1.5.1", "filter key    train  2", "episodes      3", "steps         15"],
+    );
+    says(&["data", "info", ogbench], here, &["qpos  f32 [17, 28]", "none; they follow from --task", "episodes      3"]);
+    says(&["data", "convert", robomimic, "lift.safetensors", "--filter", "valid"], here, &["1 episodes of `lift`"]);
+    says(&["data", "info", "lift.safetensors"], here, &["recorded by   robomimic", "observation   19 numbers"]);
+    says(&["data", "convert", ogbench, "cube.safetensors", "--task", "cube-double"], here, &["`cube-double-task2`"]);
+
+    for name in [robomimic, ogbench, "lift.safetensors", "cube.safetensors"] {
+        refuses(&["data", "replay", name], here, &[name, "no seeds"]);
+    }
+    refuses(&["data", "convert", ogbench, "a.safetensors"], here, &["cube_double.npz", "no rewards", "cube-double"]);
+    refuses(&["data", "convert", ogbench, "a.safetensors", "--task", "lift"], here, &["`lift`", "cube-double"]);
+    refuses(&["data", "convert", ogbench, "a.safetensors", "--filter", "x"], here, &["robomimic files"]);
+    refuses(&["data", "convert", robomimic, "a.safetensors", "--filter", "okay"], here, &["`okay`", "train, valid"]);
+    refuses(&["data", "convert", robomimic, "a.csv"], here, &["a.csv", ".safetensors"]);
+    refuses(&["data", "info", "none.npz"], here, &["cannot read none.npz"]);
+    fs::write(here.join("cut.hdf5"), &fs::read(robomimic).unwrap()[..3000]).unwrap();
+    refuses(&["data", "info", "cut.hdf5"], here, &["cut.hdf5", "robomimic HDF5"]);
+}
+
+#[test]
+fn demonstrations_of_a_file_replace_the_experts_and_must_fit() {
+    let (place, file) = recorded();
+    let here = place.path();
+    let mut config = config(&[("demonstrations.episodes", "2")]);
+    let path = here.join("demos.safetensors");
+    assert_eq!(read_demonstrations(&config, &path, &mut |_, _| true).unwrap().episodes, file.episodes[..2]);
+    // Human demonstrations of the same task have the same sizes, and rewards of the same kind.
+    config.demonstrations.episodes = 100;
+    let human = read_demonstrations(&config, &fixture("robomimic_default.hdf5"), &mut |_, _| true).unwrap();
+    assert_eq!((human.episodes.len(), human.observation_dim), (3, 19));
+    assert!(human.episodes.iter().all(|episode| episode.terminated && episode.rewards.last() == Some(&0.0)));
+
+    let wrong = |file: &EpisodeFile, parts: &[&str]| {
+        let path = here.join("wrong.safetensors");
+        file.write(&path).unwrap();
+        let error = read_demonstrations(&config, &path, &mut |_, _| true).unwrap_err().to_string();
+        for part in parts.iter().chain(&["wrong.safetensors"]) {
+            assert!(error.contains(part), "`{part}` is not in: {error}");
+        }
+    };
+    let empty = EpisodeFile { episodes: Vec::new(), ..file.clone() };
+    wrong(&EpisodeFile { task: "push".to_owned(), ..file.clone() }, &["`push`", "`lift` is needed"]);
+    wrong(&EpisodeFile { observation_dim: 18, ..empty.clone() }, &["observation is 18", "19 is needed"]);
+    wrong(&EpisodeFile { action_dim: 6, ..empty.clone() }, &["action is 6", "7 is needed"]);
+    wrong(&empty, &["none of its 0 episodes"]);
+    let mut failed = file;
+    for episode in &mut failed.episodes {
+        episode.successes.fill(false);
+    }
+    wrong(&failed, &["none of its 3 episodes", "successful_only is true"]);
+
+    let quick = [
+        "learner.offline_updates=2",
+        "learner.online_steps=2",
+        "algorithm.actor_hidden=[8]",
+        "algorithm.critic_hidden=[8]",
+        "algorithm.batch_size=4",
+        "evaluation.episodes=1",
+        "compute=cpu",
+    ];
+    let train = |file: &str| {
+        let setting = format!("demonstrations.file={file}");
+        let mut arguments = vec!["train", "lift", "--out", "run", "--set", &setting];
+        for setting in quick {
+            arguments.extend(["--set", setting]);
+        }
+        onestep(&arguments, here)
+    };
+    let output = train("demos.safetensors");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = fs::read_to_string(here.join("run/config.toml")).unwrap();
+    assert!(text.contains("file = \"demos.safetensors\""), "{text}");
+}
