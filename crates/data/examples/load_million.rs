@@ -1,19 +1,20 @@
 //! How long a million transitions of the size of OGBench's cube-double take to load, and how much memory.
 //!
 //! ```sh
-//! cargo run --release -p onestep_data --example load_million -- write million.safetensors
-//! cargo run --release -p onestep_data --example load_million -- read million.safetensors
+//! cargo run --release --example load_million -- write million.safetensors
+//! cargo run --release --example load_million -- read million.safetensors
+//! cargo run --release --example load_million -- read cube-double-play-v0.npz cube-double-task2
 //! ```
 //!
-//! The ending chooses the format: `.safetensors`, `.npz` or `.hdf5`. Two programs, so that the memory of writing does
-//! not count.
+//! The ending chooses the format: `.safetensors`, `.npz` or `.hdf5`. A file of OGBench's own needs a task for its
+//! rewards. Two programs, so that the memory of writing does not count.
 
 #![allow(clippy::print_stdout, reason = "an example talks to its user")]
 
 use std::{path::Path, time::Instant};
 
 use onestep_data::{
-    DataError, EpisodeData, EpisodeFile, Origin, ReadOptions, WriteOptions, read_episodes, write_episodes,
+    DataError, EpisodeData, EpisodeFile, OgbenchTask, Origin, ReadOptions, WriteOptions, read_episodes, write_episodes,
 };
 
 const EPISODES: usize = 1000;
@@ -25,8 +26,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["write", path] => write(Path::new(path))?,
-        ["read", path] => read(Path::new(path))?,
-        _ => return Err("say `write FILE` or `read FILE`".into()),
+        ["read", path] => read(Path::new(path), None)?,
+        ["read", path, task] => read(Path::new(path), Some(OgbenchTask::parse(task).ok_or(OgbenchTask::NAMES)?))?,
+        _ => return Err("say `write FILE` or `read FILE [TASK]`".into()),
     }
     Ok(())
 }
@@ -67,10 +69,11 @@ fn write(path: &Path) -> Result<(), DataError> {
     Ok(())
 }
 
-fn read(path: &Path) -> Result<(), Box<dyn std::error::Error>> {
+fn read(path: &Path, ogbench_task: Option<OgbenchTask>) -> Result<(), Box<dyn std::error::Error>> {
     let before = peak_bytes();
     let start = Instant::now();
-    let file = read_episodes(path, &ReadOptions::default(), &mut |_, _| true)?;
+    let options = ReadOptions { ogbench_task, ..ReadOptions::default() };
+    let file = read_episodes(path, &options, &mut |_, _| true)?;
     let secs = start.elapsed().as_secs_f64();
     let size: usize = file
         .episodes

@@ -3,9 +3,14 @@
 //! The rest of the crate sees the trait alone, so the library can be replaced. It is pure Rust: no system library is
 //! needed to build.
 
-use std::{collections::BTreeMap, io, ops::Range, path::Path};
+use std::{
+    collections::{BTreeMap, HashMap},
+    io,
+    ops::Range,
+    path::Path,
+};
 
-use hdf5_pure::{AttrValue, Dataset, File, Layout, VlenStringReadOptions};
+use hdf5_pure::{AttrValue, DType, Dataset, File, Group, Layout, VlenStringReadOptions};
 
 use crate::MAX_EXPANSION;
 
@@ -39,33 +44,104 @@ pub(crate) trait Hdf5 {
 /// Opens a file. Data is read when it is asked for.
 pub(crate) fn open(path: &Path, len: u64) -> Result<Box<dyn Hdf5>, String> {
     let file = File::open_streaming(path).map_err(text)?;
-    Ok(Box::new(Pure { file, len }))
+    Ok(Box::new(Pure::new(file, len)?))
 }
 
 /// Like [`open`], from memory.
 pub(crate) fn from_bytes(bytes: Vec<u8>) -> Result<Box<dyn Hdf5>, String> {
     let len = bytes.len() as u64;
     let file = File::from_bytes(bytes).map_err(text)?;
-    Ok(Box::new(Pure { file, len }))
+    Ok(Box::new(Pure::new(file, len)?))
 }
 
 fn text(error: hdf5_pure::Error) -> String {
-    error.to_string()
+    match error {
+        hdf5_pure::Error::Format(hdf5_pure::FormatError::InvalidLayoutVersion(5)) => {
+            "is stored in a layout of HDF5 2.0 that is not read; h5py writes the one before with libver='v114'"
+                .to_owned()
+        }
+        other => other.to_string(),
+    }
+}
+
+/// What is said when a group's members cannot be listed; in an old file a soft link is enough.
+fn unlinked(error: hdf5_pure::Error) -> String {
+    format!("its members cannot be listed: {}; soft and external links are not followed", text(error))
 }
 
 struct Pure {
     file: File,
     /// Length of the file in bytes.
     len: u64,
+    /// The groups in [`DEMOS`], opened: looking one up by its name goes through the names of all others, which for
+    /// thousands of them takes minutes.
+    demos: HashMap<String, Group>,
 }
+
+/// The group whose groups are many.
+const DEMOS: &str = "data";
 
 /// Deflate, shuffle, Fletcher-32 and LZF: what h5py offers. None of them unfolds further than [`MAX_EXPANSION`].
 const FILTERS: [u16; 4] = [1, 2, 3, 32000];
 
 impl Pure {
+    fn new(file: File, len: u64) -> Result<Self, String> {
+        let has_demos = file.root().groups().map_err(unlinked)?.iter().any(|name| name == DEMOS);
+        let demos = if has_demos {
+            file.group(DEMOS)
+                .and_then(|group| Ok(group.iter_groups()?.collect()))
+                .map_err(|error| format!("/{DEMOS}: {}", unlinked(error)))?
+        } else {
+            HashMap::new()
+        };
+        Ok(Self { file, len, demos })
+    }
+
+    /// The opened group that a path leads through, and the rest of the path; the root when there is none.
+    fn nearest<'a>(&self, path: &'a str) -> (Group, &'a str) {
+        let inner = path.strip_prefix('/').and_then(|path| path.strip_prefix(DEMOS)?.strip_prefix('/'));
+        let (name, rest) = inner.map_or(("", ""), |inner| inner.split_once('/').unwrap_or((inner, ".")));
+        match self.demos.get(name) {
+            Some(group) => (group.clone(), rest),
+            None => (self.file.root(), path),
+        }
+    }
+
+    fn group(&self, path: &str) -> Result<Group, String> {
+        let (group, rest) = self.nearest(path);
+        group.group(rest).map_err(text)
+    }
+
+    /// A dataset as it is, with sizes that may be lies.
+    fn unchecked(&self, path: &str) -> Result<Dataset, String> {
+        let (group, rest) = self.nearest(path);
+        group.dataset(rest).map_err(text)
+    }
+
+    /// A dataset of numbers, checked like [`Pure::dataset`].
+    fn numbers(&self, path: &str) -> Result<Dataset, String> {
+        let dataset = self.dataset(path)?;
+        match dataset.dtype().map_err(text)? {
+            DType::F32
+            | DType::F64
+            | DType::I8
+            | DType::I16
+            | DType::I32
+            | DType::I64
+            | DType::U8
+            | DType::U16
+            | DType::U32
+            | DType::U64
+            // h5py's flags.
+            | DType::Enum(_) => Ok(dataset),
+            DType::String | DType::VariableLengthString => Err("holds text, not numbers".to_owned()),
+            _ => Err("holds other elements than integers, flags, and floats of 32 or 64 bits".to_owned()),
+        }
+    }
+
     /// A dataset whose claims about its size were held against the bytes it has in the file.
     fn dataset(&self, path: &str) -> Result<Dataset, String> {
-        let dataset = self.file.dataset(path).map_err(text)?;
+        let dataset = self.unchecked(path)?;
         let shape = dataset.shape().map_err(text)?;
         let element = dataset.element_size().map_err(text)?;
         let bytes_of = |shape: &[u64]| shape.iter().try_fold(element, |bytes, size| bytes.checked_mul(*size));
@@ -108,15 +184,18 @@ impl Pure {
 
 impl Hdf5 for Pure {
     fn groups(&self, path: &str) -> Result<Vec<String>, String> {
-        self.file.group(path).and_then(|group| group.groups()).map_err(text)
+        if path.strip_prefix('/') == Some(DEMOS) && !self.demos.is_empty() {
+            return Ok(self.demos.keys().cloned().collect());
+        }
+        self.group(path)?.groups().map_err(unlinked)
     }
 
     fn datasets(&self, path: &str) -> Result<Vec<String>, String> {
-        self.file.group(path).and_then(|group| group.datasets()).map_err(text)
+        self.group(path)?.datasets().map_err(unlinked)
     }
 
     fn attributes(&self, path: &str) -> Result<BTreeMap<String, Attribute>, String> {
-        let attributes = self.file.group(path).and_then(|group| group.attrs()).map_err(text)?;
+        let attributes = self.group(path)?.attrs().map_err(text)?;
         Ok(attributes
             .into_iter()
             .map(|(name, value)| {
@@ -135,7 +214,7 @@ impl Hdf5 for Pure {
     }
 
     fn shape(&self, path: &str) -> Result<Vec<usize>, String> {
-        let shape = self.file.dataset(path).and_then(|dataset| dataset.shape()).map_err(text)?;
+        let shape = self.unchecked(path)?.shape().map_err(text)?;
         shape
             .iter()
             .map(|size| usize::try_from(*size).map_err(|_| format!("has shape {shape:?}, more than any file holds")))
@@ -143,7 +222,7 @@ impl Hdf5 for Pure {
     }
 
     fn floats(&self, path: &str, rows: Option<Range<usize>>) -> Result<Vec<f32>, String> {
-        let dataset = self.dataset(path)?;
+        let dataset = self.numbers(path)?;
         match rows {
             None => dataset.read_f32().map_err(text),
             Some(rows) => dataset.read_f32_rows(rows.start as u64, rows.len() as u64).map_err(text),
@@ -151,12 +230,12 @@ impl Hdf5 for Pure {
     }
 
     fn doubles(&self, path: &str) -> Result<Vec<f64>, String> {
-        self.dataset(path)?.read_f64().map_err(text)
+        self.numbers(path)?.read_f64().map_err(text)
     }
 
     fn strings(&self, path: &str) -> Result<Vec<String>, String> {
         let dataset = self.dataset(path)?;
-        let is_variable = matches!(dataset.dtype().map_err(text)?, hdf5_pure::DType::VariableLengthString);
+        let is_variable = matches!(dataset.dtype().map_err(text)?, DType::VariableLengthString);
         if is_variable {
             let most = usize::try_from(self.len).unwrap_or(usize::MAX);
             dataset.read_vlen_strings(VlenStringReadOptions::new().with_max_payload_bytes(most)).map_err(text)

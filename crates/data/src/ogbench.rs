@@ -570,6 +570,9 @@ fn terminals(archive: &mut Archive) -> Result<Vec<bool>, DataError> {
 
 /// First row and number of rows of each episode that has a step.
 fn episodes_of(archive: &Archive, terminals: &[bool]) -> Result<Vec<(usize, usize)>, DataError> {
+    if terminals.is_empty() {
+        return Err(archive.wrong("terminals", "has no rows: the file holds no episode"));
+    }
     if terminals.last() != Some(&true) {
         return Err(archive.wrong("terminals", "the last row is no terminal: the last episode is cut off"));
     }
@@ -616,7 +619,10 @@ fn labels_of_file(archive: &mut Archive, rows: usize) -> Result<Vec<Label>, Data
     };
     let (rewards, masks, successes) = (column("rewards")?, column("masks")?, column("successes")?);
     let (Some(rewards), Some(masks)) = (rewards, masks) else {
-        let problem = format!("holds no rewards; name the single task they are for: {}", OgbenchTask::NAMES);
+        let problem = format!(
+            "holds no rewards; `onestep data convert --task NAME` computes them for a single task: {}",
+            OgbenchTask::NAMES
+        );
         return Err(DataError::Request { path: archive.path().to_owned(), problem });
     };
     if let Some(at) = rewards.iter().position(|value| !value.is_finite()) {

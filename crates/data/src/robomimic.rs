@@ -8,10 +8,11 @@
 //! | `data/demo_i/rewards`, `dones` | `[T]` |
 //! | `data/demo_i/states` | `[T, D]`, the simulator's state: time, positions, velocities |
 //! | `data/demo_i/obs/KEY` | `[T, width]`, before each action |
-//! | `data/demo_i/next_obs/KEY` | `[T, width]`, after it |
+//! | `data/demo_i/next_obs/KEY` | `[T, width]`, after it; many files leave it out |
 //! | `mask/FILTER` | names of demonstrations |
 //!
-//! An observation is a list of keys, joined in a chosen order. Files that Onestep writes hold more: attributes `seed`,
+//! An observation is a list of keys, joined in a chosen order. Without `next_obs` nothing tells what a demonstration's
+//! last action led to, so that it gives one step less. Files that Onestep writes hold more: attributes `seed`,
 //! `terminated` and `truncated` of each demonstration, a dataset `successes`, and in the attributes `onestep` and
 //! `onestep_keys` of `data` its own header and the order of keys. Other readers pass them over.
 
@@ -245,8 +246,10 @@ impl RobomimicFile {
         names
             .into_iter()
             .map(|name| {
-                let shape = self.shape(&format!("{place}/{name}"))?;
-                Ok((name, shape.iter().skip(1).product()))
+                let place = format!("{place}/{name}");
+                let shape = self.shape(&place)?;
+                let width = shape.iter().skip(1).try_fold(1usize, |product, size| product.checked_mul(*size));
+                Ok((name, width.ok_or_else(|| self.at(&place)(format!("has shape {shape:?}")))?))
             })
             .collect()
     }
@@ -404,12 +407,17 @@ impl RobomimicFile {
         } else {
             stored_rewards.iter().map(|reward| *reward > 0.0).collect()
         };
+        let has_next = self.file.groups(&group).map_err(self.at(&group))?.iter().any(|name| name == "next_obs");
+        let told = if has_next { steps } else { steps - 1 };
         let kept = match successes.iter().position(|success| *success) {
-            Some(at) if options.end_at_success && !is_ours => at + 1,
-            _ => steps,
+            Some(at) if options.end_at_success && !is_ours => told.min(at + 1),
+            _ => told,
         };
+        if kept == 0 {
+            return Err(self.at(&group)("has one action and no next_obs, so that no step is whole".to_owned()));
+        }
 
-        let (observations, observation_dim) = self.observations(&group, keys, steps, kept)?;
+        let (observations, observation_dim) = self.observations(&group, keys, (steps, kept), has_next)?;
         actions.truncate(kept * action_dim);
         successes.truncate(kept);
         let offset = if is_ours { 0.0 } else { options.reward_offset };
@@ -433,8 +441,8 @@ impl RobomimicFile {
         &self,
         group: &str,
         keys: &[String],
-        steps: usize,
-        kept: usize,
+        (steps, kept): (usize, usize),
+        has_next: bool,
     ) -> Result<(Vec<f32>, usize), DataError> {
         let mut parts = Vec::with_capacity(keys.len());
         for key in keys {
@@ -450,13 +458,18 @@ impl RobomimicFile {
                 [_, _, _, ..] => return Err(self.at(&place)("holds pictures; only states are read".to_owned())),
                 _ => return Err(self.at(&place)(format!("has shape {shape:?} for {steps} actions"))),
             };
-            if self.shape(&next_place)? != shape {
-                return Err(self.at(&next_place)(format!("does not have the shape {shape:?} of obs")));
-            }
             // All rows but the last are in both; only the one behind the last step is in `next_obs` alone.
-            let mut values = self.floats(&place, Some(0..kept))?;
-            values.extend(self.floats(&next_place, Some(kept - 1..kept))?);
-            if values.len() != (kept + 1) * width {
+            let values = if has_next {
+                if self.shape(&next_place)? != shape {
+                    return Err(self.at(&next_place)(format!("does not have the shape {shape:?} of obs")));
+                }
+                let mut values = self.floats(&place, Some(0..kept))?;
+                values.extend(self.floats(&next_place, Some(kept - 1..kept))?);
+                values
+            } else {
+                self.floats(&place, Some(0..kept + 1))?
+            };
+            if Some(values.len()) != (kept + 1).checked_mul(width) {
                 return Err(self.at(&place)(format!("gives {} numbers for shape {shape:?}", values.len())));
             }
             parts.push((values, width));

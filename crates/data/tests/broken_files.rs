@@ -14,8 +14,10 @@ use std::{
 };
 
 use onestep_data::{
-    DataError, EpisodeFile, OgbenchTask, RobomimicFile, RobomimicReadOptions,
+    DataError, EpisodeData, EpisodeFile, OgbenchTask, Origin, RobomimicFile, RobomimicReadOptions, RobomimicWriteOptions,
+    WriteOptions,
     ogbench::{self, OgbenchData},
+    write_episodes,
 };
 use proptest::{
     collection::vec,
@@ -66,16 +68,56 @@ unsafe impl GlobalAlloc for Watching {
 #[global_allocator]
 static ALLOCATOR: Watching = Watching;
 
-const HDF5: [&str; 5] = [
+const HDF5: [&str; 6] = [
     "robomimic_default.hdf5",
     "robomimic_gzip.hdf5",
     "robomimic_latest.hdf5",
     "robomimic_latest_chunked.hdf5",
+    "robomimic_no_next.hdf5",
     "robomimic_shaped.hdf5",
 ];
 const NPZ: [&str; 3] = ["cube_double.npz", "cube_double_compressed.npz", "buttons.npz"];
+/// Files of our own, which are made here: each format with our header.
+const OURS: [&str; 4] = ["ours.npz", "ours.hdf5", "ours_packed.hdf5", "ours.safetensors"];
+/// Longer than a shared machine needs for any of these files.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn ours(name: &str) -> Vec<u8> {
+    let episode = |seed| EpisodeData {
+        observations: vec![0.5; 6 * 7],
+        actions: vec![0.25; 5 * 2],
+        rewards: vec![-1.0; 5],
+        truncated: true,
+        successes: vec![false; 5],
+        seed,
+        ..EpisodeData::default()
+    };
+    let file = EpisodeFile {
+        task: "push".to_owned(),
+        origin: Origin::Onestep,
+        observation_dim: 7,
+        action_dim: 2,
+        episodes: (0..3).map(episode).collect(),
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(name);
+    let options = WriteOptions {
+        robomimic: RobomimicWriteOptions {
+            keys: ["robot0_eef_pos", "object"].map(str::to_owned).into_iter().zip([3, 4]).collect(),
+            filters: [("train".to_owned(), vec![0, 1])].into(),
+            compress: name.contains("packed"),
+            ..RobomimicWriteOptions::default()
+        },
+        ..WriteOptions::default()
+    };
+    write_episodes(&path, &file, &options).unwrap();
+    fs::read(path).unwrap()
+}
 
 fn fixture(name: &str) -> Vec<u8> {
+    if OURS.contains(&name) {
+        return ours(name);
+    }
     fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)).unwrap()
 }
 
@@ -156,13 +198,22 @@ fn check_result<T>(result: Result<T, DataError>, name: &str) -> Option<T> {
 fn read_everything(name: &str, bytes: &[u8]) -> bool {
     let path = Path::new(name);
     LARGEST.with(|largest| largest.set(0));
-    let episodes = if name.ends_with(".npz") {
+    let start = Instant::now();
+    let episodes = if name.ends_with(".safetensors") {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(name);
+        fs::write(&path, bytes).unwrap();
+        check_result(EpisodeFile::read(&path), name)
+    } else if name.starts_with("ours.npz") {
+        check_result(ogbench::read_episodes_from_bytes(path, bytes.to_vec(), None), name)
+    } else if name.ends_with(".npz") {
         check_result(OgbenchData::from_bytes(path, bytes.to_vec()), name);
         let task = OgbenchTask::parse("cube-double-task2");
         check_result(ogbench::read_episodes_from_bytes(path, bytes.to_vec(), task.as_ref()), name)
     } else {
         read_hdf5(name, RobomimicFile::from_bytes(path, bytes.to_vec()))
     };
+    assert!(start.elapsed() < PATIENCE, "reading a file of {} bytes took {:?}", bytes.len(), start.elapsed());
     // Deflate unfolds at most 1032 times, and vectors grow by doubling.
     let most = 2 * 1032 * bytes.len() + (4 << 20);
     let largest = LARGEST.with(Cell::get);
@@ -192,7 +243,7 @@ fn read_hdf5(name: &str, opened: Result<RobomimicFile, DataError>) -> Option<Epi
 
 #[test]
 fn the_fixtures_are_whole() {
-    for name in HDF5.into_iter().chain(NPZ) {
+    for name in HDF5.into_iter().chain(NPZ).chain(OURS) {
         assert_eq!(read_everything(name, &fixture(name)), name != "robomimic_shaped.hdf5", "{name}");
     }
 }
@@ -223,8 +274,15 @@ fn damaged_npz_is_refused_or_read_but_never_a_panic() {
 }
 
 #[test]
+fn damage_to_our_own_files_is_refused_or_read_but_never_a_panic() {
+    for name in OURS {
+        survives(name, 600, 3);
+    }
+}
+
+#[test]
 fn every_cut_is_refused() {
-    for name in NPZ {
+    for name in NPZ.into_iter().chain(["ours.npz", "ours.safetensors"]) {
         let bytes = fixture(name);
         for len in (0..bytes.len()).step_by(7) {
             assert!(!read_everything(name, &bytes[..len]), "{name} cut to {len} bytes was read");
@@ -270,7 +328,7 @@ fn foreign_files_are_named() {
 fn any_damage_for_an_hour() {
     let secs = std::env::var("ONESTEP_FUZZ_SECS").ok().and_then(|text| text.parse().ok()).unwrap_or(3600);
     let end = Instant::now() + Duration::from_secs(secs);
-    let files: Vec<(&str, Vec<u8>)> = HDF5.into_iter().chain(NPZ).map(|name| (name, fixture(name))).collect();
+    let files: Vec<(&str, Vec<u8>)> = HDF5.into_iter().chain(NPZ).chain(OURS).map(|name| (name, fixture(name))).collect();
     // Seeded by the clock: each hour sees other damage. A failure shows the changes that led to it.
     let mut runner = TestRunner::new(Config { failure_persistence: None, ..Config::default() });
     let (mut cases, mut read) = (0u64, 0u64);

@@ -91,6 +91,23 @@ fn keys_are_joined_in_the_chosen_order() {
 }
 
 #[test]
+fn without_next_obs_the_last_action_is_left_out() {
+    let keys = ["robot0_eef_pos", "object"];
+    for end_at_success in [true, false] {
+        let options = RobomimicReadOptions {
+            keys: keys.map(str::to_owned).to_vec(),
+            end_at_success,
+            ..Default::default()
+        };
+        let file = read("robomimic_no_next.hdf5", &options).unwrap();
+        // The goal is reached in the step before the last one, so that nothing of the way to it is missing.
+        for (episode, (demo, steps)) in file.episodes.iter().zip([(0, 5), (1, 4)]) {
+            check(episode, demo, steps, steps - 1, &keys);
+        }
+    }
+}
+
+#[test]
 fn filters_environment_states_and_models_are_read() {
     let file = open("robomimic_default.hdf5");
     assert_eq!(file.demos(), ["demo_0", "demo_2", "demo_10"]);
