@@ -4,7 +4,7 @@
 //! needed to build.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     io,
     ops::Range,
     path::Path,
@@ -161,7 +161,20 @@ impl Pure {
                 }
                 let chunk_bytes = bytes_of(&chunk_shape).unwrap_or(u64::MAX);
                 let mut most = 0u64;
+                // The library leaves zeros where there is no chunk, and takes places outside the shape at their word.
+                let grid = shape.iter().zip(&chunk_shape).map(|(size, step)| size.div_ceil((*step).max(1)));
+                let wanted = grid.fold(1u64, u64::saturating_mul);
+                let mut places = HashSet::new();
                 for chunk in dataset.chunks().map_err(text)? {
+                    let is_in_grid = chunk.offset.len() == shape.len()
+                        && chunk
+                            .offset
+                            .iter()
+                            .zip(shape.iter().zip(&chunk_shape))
+                            .all(|(at, (size, step))| at < size && at.is_multiple_of(*step));
+                    if !is_in_grid {
+                        return Err(format!("has shape {shape:?}, and a chunk at {:?}", chunk.offset));
+                    }
                     let unfolded = chunk.storage_size.saturating_mul(MAX_EXPANSION);
                     if !is_inside(chunk.address, chunk.storage_size) || unfolded < chunk_bytes {
                         return Err(format!(
@@ -170,6 +183,10 @@ impl Pure {
                         ));
                     }
                     most = most.saturating_add(chunk_bytes);
+                    places.insert(chunk.offset);
+                }
+                if places.len() as u64 != wanted {
+                    return Err(format!("has {} of the {wanted} chunks that its shape {shape:?} takes", places.len()));
                 }
                 most
             }

@@ -13,8 +13,9 @@
 //!
 //! An observation is a list of keys, joined in a chosen order. Without `next_obs` nothing tells what a demonstration's
 //! last action led to, so that it gives one step less. Files that Onestep writes hold more: attributes `seed`,
-//! `terminated` and `truncated` of each demonstration, a dataset `successes`, and in the attributes `onestep` and
-//! `onestep_keys` of `data` its own header and the order of keys. Other readers pass them over.
+//! `terminated` and `truncated` of each demonstration, a dataset `successes`, and in the attributes `onestep`,
+//! `onestep_keys` and `onestep_reward_offset` of `data` its own header, the order of keys, and what was added to the
+//! rewards. Other readers pass them over.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -46,6 +47,7 @@ pub const FLAT_KEY: &str = "flat";
 
 const HEADER: &str = "onestep";
 const KEYS: &str = "onestep_keys";
+const REWARD_OFFSET: &str = "onestep_reward_offset";
 
 /// How episodes are read.
 #[derive(Debug, Clone, PartialEq)]
@@ -85,7 +87,7 @@ pub struct RobomimicWriteOptions {
     pub model_files: Vec<String>,
     /// Pack the numbers by gzip.
     pub compress: bool,
-    /// Is added to every reward.
+    /// Is added to every reward, and taken off again where Onestep reads the file.
     pub reward_offset: f32,
 }
 
@@ -308,6 +310,7 @@ impl RobomimicFile {
             return Err(self.at("/data, attribute env_args")(problem.to_owned()));
         }
         let keys = self.chosen_keys(options)?;
+        let own_offset = header.is_some().then(|| self.own_reward_offset()).transpose()?;
         let demos = match &options.filter {
             Some(filter) => self.filtered(filter)?,
             None => self.demos.clone(),
@@ -324,7 +327,7 @@ impl RobomimicFile {
             episodes: Vec::with_capacity(demos.len()),
         };
         for (index, name) in demos.iter().enumerate() {
-            let demo = self.demo(name, &keys, options, header.is_some())?;
+            let demo = self.demo(name, &keys, options, own_offset)?;
             let sizes = (demo.observation_dim, demo.action_dim);
             if index == 0 {
                 (file.observation_dim, file.action_dim) = sizes;
@@ -349,6 +352,16 @@ impl RobomimicFile {
         }
     }
 
+    /// What was added to the rewards when Onestep wrote the file.
+    fn own_reward_offset(&self) -> Result<f32, DataError> {
+        let Some(attribute) = self.attributes.get(REWARD_OFFSET) else { return Ok(0.0) };
+        let offset = match attribute {
+            Attribute::Text(text) => text.parse().ok().filter(|offset: &f32| offset.is_finite()),
+            _ => None,
+        };
+        offset.ok_or_else(|| self.at(&format!("{DATA}, attribute {REWARD_OFFSET}"))("is no number".to_owned()))
+    }
+
     fn shape(&self, place: &str) -> Result<Vec<usize>, DataError> {
         self.file.shape(place).map_err(self.at(place))
     }
@@ -370,13 +383,15 @@ impl RobomimicFile {
         }
     }
 
+    /// `own_offset`: what was added to the rewards of a file that Onestep wrote; none for other files.
     fn demo(
         &self,
         name: &str,
         keys: &[String],
         options: &RobomimicReadOptions,
-        is_ours: bool,
+        own_offset: Option<f32>,
     ) -> Result<Demo, DataError> {
+        let is_ours = own_offset.is_some();
         let group = format!("{DATA}/{name}");
         let place = format!("{group}/actions");
         let [steps, action_dim] = *self.shape(&place)?.as_slice() else {
@@ -420,7 +435,7 @@ impl RobomimicFile {
         let (observations, observation_dim) = self.observations(&group, keys, (steps, kept), has_next)?;
         actions.truncate(kept * action_dim);
         successes.truncate(kept);
-        let offset = if is_ours { 0.0 } else { options.reward_offset };
+        let offset = own_offset.map_or(options.reward_offset, |offset| -offset);
         let rewards = stored_rewards.iter().take(kept).map(|reward| reward + offset).collect();
         let solved = successes.last().copied().unwrap_or(false);
         let flag = |key: &str| integer(key).map(|number| number != 0).filter(|_| is_ours);
@@ -531,6 +546,9 @@ pub fn write_episodes(path: &Path, file: &EpisodeFile, options: &RobomimicWriteO
         ],
         ..GroupContent::default()
     };
+    if options.reward_offset != 0.0 {
+        data.attributes.push(hdf5::text_attribute(REWARD_OFFSET, &options.reward_offset.to_string()));
+    }
     for (place, (index, episode)) in kept.iter().enumerate() {
         let states = options.states.get(*index);
         if let Some(states) = states

@@ -14,8 +14,8 @@ use std::{
 };
 
 use onestep_data::{
-    DataError, EpisodeData, EpisodeFile, OgbenchTask, Origin, RobomimicFile, RobomimicReadOptions, RobomimicWriteOptions,
-    WriteOptions,
+    DataError, EpisodeData, EpisodeFile, OgbenchTask, Origin, RobomimicFile, RobomimicReadOptions,
+    RobomimicWriteOptions, WriteOptions,
     ogbench::{self, OgbenchData},
     write_episodes,
 };
@@ -312,6 +312,26 @@ fn damaged_files_on_the_disk_are_no_worse() {
     }
 }
 
+/// Found by the long test below: the library adds such places up without a check.
+#[test]
+fn a_chunk_outside_of_its_dataset_is_refused() {
+    let name = "robomimic_gzip.hdf5";
+    // Nodes of the trees that tell where chunks are. Their first key: size, filters, then the place, row first.
+    const NODE: &[u8] = b"TREE\x01";
+    let whole = fixture(name);
+    let nodes: Vec<usize> = (0..whole.len()).filter(|at| whole[*at..].starts_with(NODE)).collect();
+    assert!(nodes.len() > 3);
+    for place in [u64::MAX, u64::MAX - 1, 1 << 40, 1] {
+        let mut bytes = whole.clone();
+        for node in &nodes {
+            bytes[node + 32..node + 40].copy_from_slice(&place.to_le_bytes());
+        }
+        let file = RobomimicFile::from_bytes(Path::new(name), bytes).unwrap();
+        let error = file.episodes(&RobomimicReadOptions::default(), &mut |_, _| true).unwrap_err().to_string();
+        assert!(error.contains(name) && error.contains("/data/demo_0/actions"), "{error}");
+    }
+}
+
 #[test]
 fn foreign_files_are_named() {
     for foreign in
@@ -328,7 +348,8 @@ fn foreign_files_are_named() {
 fn any_damage_for_an_hour() {
     let secs = std::env::var("ONESTEP_FUZZ_SECS").ok().and_then(|text| text.parse().ok()).unwrap_or(3600);
     let end = Instant::now() + Duration::from_secs(secs);
-    let files: Vec<(&str, Vec<u8>)> = HDF5.into_iter().chain(NPZ).chain(OURS).map(|name| (name, fixture(name))).collect();
+    let files: Vec<(&str, Vec<u8>)> =
+        HDF5.into_iter().chain(NPZ).chain(OURS).map(|name| (name, fixture(name))).collect();
     // Seeded by the clock: each hour sees other damage. A failure shows the changes that led to it.
     let mut runner = TestRunner::new(Config { failure_persistence: None, ..Config::default() });
     let (mut cases, mut read) = (0u64, 0u64);

@@ -94,11 +94,8 @@ fn keys_are_joined_in_the_chosen_order() {
 fn without_next_obs_the_last_action_is_left_out() {
     let keys = ["robot0_eef_pos", "object"];
     for end_at_success in [true, false] {
-        let options = RobomimicReadOptions {
-            keys: keys.map(str::to_owned).to_vec(),
-            end_at_success,
-            ..Default::default()
-        };
+        let options =
+            RobomimicReadOptions { keys: keys.map(str::to_owned).to_vec(), end_at_success, ..Default::default() };
         let file = read("robomimic_no_next.hdf5", &options).unwrap();
         // The goal is reached in the step before the last one, so that nothing of the way to it is missing.
         for (episode, (demo, steps)) in file.episodes.iter().zip([(0, 5), (1, 4)]) {
@@ -259,7 +256,8 @@ fn keys_filters_states_and_models_are_written() {
     let reversed = RobomimicReadOptions { keys: ["cube", "hand"].map(str::to_owned).to_vec(), ..Default::default() };
     let episodes = read.episodes(&reversed, &mut |_, _| true).unwrap().episodes;
     assert_eq!(episodes[0].observations, [2.0, 0.0, 1.0, 5.0, 3.0, 4.0, 8.0, 6.0, 7.0]);
-    assert_eq!((episodes[0].rewards.as_slice(), episodes[1].seed), (&[0.0, 0.0][..], 8));
+    // The file says what was added to the rewards, so that they come back as they were.
+    assert_eq!((episodes[0].rewards.as_slice(), episodes[1].seed), (&[-1.0, -1.0][..], 8));
 
     let wrong = RobomimicWriteOptions { keys: vec![("hand".to_owned(), 2)], ..Default::default() };
     let error = robomimic::write_episodes(&path, &file, &wrong).unwrap_err().to_string();
