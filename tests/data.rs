@@ -10,7 +10,7 @@ use std::{
 
 use onestep::{
     config::{ConfigSources, RunConfig, Setting},
-    data::EpisodeFile,
+    data::{EpisodeData, EpisodeFile, ReadOptions, WriteOptions, read_episodes, write_episodes},
     run::{collect_demonstrations, read_demonstrations},
 };
 
@@ -100,6 +100,58 @@ fn the_last_episodes_go_to_a_file_of_their_own() {
     assert_eq!(EpisodeFile::read(&here.join("last.safetensors")).unwrap().episodes, file.episodes[2..]);
     refuses(&["data", "convert", "demos.safetensors", "a.npz", "--validation", "3"], here, &["leaves nothing of 3"]);
     assert!(!here.join("a.npz").exists());
+
+    // robomimic tells them apart within one file.
+    says(
+        &["data", "convert", "demos.safetensors", "lift.hdf5", "--validation", "1"],
+        here,
+        &["3 episodes", "lift.hdf5"],
+    );
+    let parts = ["filter key    train  2 demonstrations", "filter key    valid  1 demonstrations"];
+    says(&["data", "info", "lift.hdf5"], here, &parts);
+    let last = ["data", "convert", "lift.hdf5", "valid.safetensors", "--filter", "valid"];
+    says(&last, here, &["1 episodes"]);
+    assert_eq!(EpisodeFile::read(&here.join("valid.safetensors")).unwrap().episodes, file.episodes[2..]);
+    assert!(!here.join("lift-val.hdf5").exists());
+    // Everything was written under another name first, and nothing of that is left.
+    let names = fs::read_dir(here).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    assert!(names.into_iter().all(|name| !name.contains("tmp")));
+}
+
+#[test]
+fn demonstrations_are_recorded_in_the_format_of_the_name() {
+    let place = tempfile::tempdir().unwrap();
+    let here = place.path();
+    let mut read = Vec::new();
+    for name in ["a.safetensors", "a.hdf5", "a.npz"] {
+        says(&["demos", "lift", "--demonstrations", "2", "--out", name], here, &["2 episodes", name]);
+        read.push(read_episodes(&here.join(name), &ReadOptions::default(), &mut |_, _| true).unwrap());
+    }
+    assert!(read.iter().all(|file| *file == read[0] && file.episodes.len() == 2));
+    refuses(&["demos", "lift", "--out", "a.csv"], here, &["a.csv", ".safetensors"]);
+    let from_file = ["demos", "lift", "--out", "b.npz", "--set", "demonstrations.file=a.npz"];
+    refuses(&from_file, here, &["demonstrations.file is a.npz", "records the expert"]);
+}
+
+#[test]
+fn options_that_a_format_does_not_have_are_refused() {
+    let place = tempfile::tempdir().unwrap();
+    let here = place.path();
+    let (robomimic, ogbench) = (fixture("robomimic_default.hdf5"), fixture("cube_double.npz"));
+    let (robomimic, ogbench) = (robomimic.to_str().unwrap(), ogbench.to_str().unwrap());
+    for (input, output, option, part) in [
+        (ogbench, "a.npz", &["--filter", "x"][..], "--filter"),
+        (ogbench, "a.npz", &["--keys", "x"], "--keys"),
+        (ogbench, "a.npz", &["--whole"], "--whole"),
+        (ogbench, "a.npz", &["--reward-offset", "1"], "--reward-offset"),
+        (robomimic, "a.npz", &["--task", "cube-double"], "--task"),
+        (robomimic, "a.npz", &["--write-keys", "x:19"], "--write-keys"),
+        (robomimic, "a.npz", &["--write-reward-offset", "1"], "--write-reward-offset"),
+        (robomimic, "a.safetensors", &["--uncompressed"], "--uncompressed"),
+    ] {
+        refuses(&[&["data", "convert", input, output], option].concat(), here, &[part, "for"]);
+        assert!(!here.join(output).exists());
+    }
 }
 
 #[test]
@@ -156,12 +208,50 @@ fn demonstrations_of_a_file_replace_the_experts_and_must_fit() {
     wrong(&EpisodeFile { task: "push".to_owned(), ..file.clone() }, &["`push`", "`lift` is needed"]);
     wrong(&EpisodeFile { observation_dim: 18, ..empty.clone() }, &["observation is 18", "19 is needed"]);
     wrong(&EpisodeFile { action_dim: 6, ..empty.clone() }, &["action is 6", "7 is needed"]);
-    wrong(&empty, &["none of its 0 episodes"]);
+    wrong(&empty, &["no episode with a step"]);
     let mut failed = file;
     for episode in &mut failed.episodes {
         episode.successes.fill(false);
     }
-    wrong(&failed, &["none of its 3 episodes", "successful_only is true"]);
+    wrong(&failed, &["none of its 3 episodes ends in success", "successful_only=false"]);
+    // The same holds for files of the other formats, also when they are of another version.
+    let refused = |path: &Path, parts: &[&str]| {
+        let error = read_demonstrations(&config, path, &mut |_, _| true).unwrap_err().to_string();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        for part in parts.iter().chain(&[name]) {
+            assert!(error.contains(part), "`{part}` is not in: {error}");
+        }
+    };
+    for ending in ["hdf5", "npz"] {
+        let path = here.join("wrong").with_extension(ending);
+        let written = |file: &EpisodeFile| write_episodes(&path, file, &WriteOptions::default()).unwrap();
+        written(&empty);
+        refused(&path, &["holds no"]);
+        written(&EpisodeFile { task: "push".to_owned(), ..failed.clone() });
+        refused(&path, &["`push`", "`lift` is needed"]);
+        let short = EpisodeData {
+            observations: vec![0.0; 4],
+            actions: vec![0.0; 7],
+            rewards: vec![0.0],
+            successes: vec![true],
+            terminated: true,
+            ..EpisodeData::default()
+        };
+        let wrong = |sizes: (usize, usize), actions: Vec<f32>| EpisodeFile {
+            observation_dim: sizes.0,
+            action_dim: sizes.1,
+            episodes: vec![EpisodeData { actions, observations: vec![0.0; 2 * sizes.0], ..short.clone() }],
+            ..empty.clone()
+        };
+        written(&wrong((2, 7), vec![0.0; 7]));
+        refused(&path, &["observation is 2", "19 is needed"]);
+        written(&wrong((19, 6), vec![0.0; 6]));
+        refused(&path, &["action is 6", "7 is needed"]);
+        refused(&fixture(&format!("later_version.{ending}")), &["version 9", "version 1"]);
+    }
+    refused(&fixture("cube_double.npz"), &["holds no rewards", "onestep data convert --task"]);
+    refused(&here.join("none.hdf5"), &["cannot read"]);
+    refused(&here.join("none.zarr"), &["known are"]);
 
     let quick = [
         "learner.offline_updates=2",

@@ -126,7 +126,8 @@ const DEMONSTRATION_TRIES: (usize, usize) = (60, 20);
 /// As [`read_demonstrations`] and [`collect_demonstrations`].
 pub fn demonstrations(config: &RunConfig, mut watch: impl FnMut(usize) -> bool) -> Result<EpisodeFile, RunError> {
     match &config.demonstrations.file {
-        Some(path) => read_demonstrations(config, path, &mut |done, _| watch(done)),
+        // All of a file is read, also what lies behind the wanted episodes.
+        Some(path) => read_demonstrations(config, path, &mut |done, _| watch(done.min(config.demonstrations.episodes))),
         None => collect_demonstrations(config, watch),
     }
 }
@@ -146,16 +147,19 @@ pub fn read_demonstrations(
     })?;
     let spec = onestep_sim::task(&config.task)?.spec();
     file.require(path, &config.task, spec.observation.dim(), spec.action.dim())?;
-    let found = file.episodes.len();
     file.episodes.retain(|episode| !episode.is_empty());
+    let found = file.episodes.len();
+    if found == 0 {
+        let problem = "it holds no episode with a step to learn from".to_owned();
+        return Err(DataError::Request { path: path.to_owned(), problem }.into());
+    }
     if config.demonstrations.successful_only {
         file.episodes.retain(EpisodeData::is_success);
     }
     file.episodes.truncate(config.demonstrations.episodes);
     if file.episodes.is_empty() {
         let problem = format!(
-            "none of its {found} episodes can be used as a demonstration; demonstrations.successful_only is {}",
-            config.demonstrations.successful_only
+            "none of its {found} episodes ends in success; demonstrations.successful_only=false takes them all"
         );
         return Err(DataError::Request { path: path.to_owned(), problem }.into());
     }

@@ -62,9 +62,9 @@ struct ReadArgs {
     /// robomimic: keep what follows the first success
     #[arg(long)]
     whole: bool,
-    /// robomimic: is added to every reward, which is 1 for success and else 0 in these files
-    #[arg(long, value_name = "NUMBER", default_value_t = -1.0, allow_negative_numbers = true)]
-    reward_offset: f32,
+    /// robomimic: is added to every reward, which is 1 for success and else 0 in these files [default: -1]
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
+    reward_offset: Option<f32>,
     /// OGBench: the single task that rewards and ends are for, as cube-double-task2
     #[arg(long, value_name = "TASK")]
     task: Option<String>,
@@ -84,15 +84,15 @@ struct ConvertArgs {
     output: PathBuf,
     #[command(flatten)]
     read: ReadArgs,
-    /// The last episodes go to a file of their own, OUTPUT-val
+    /// Keep the last episodes apart: in a file of their own, OUTPUT-val; robomimic: under the filter keys train and valid
     #[arg(long, value_name = "EPISODES", default_value_t = 0)]
     validation: usize,
     /// robomimic: names and widths of the observation keys to write, in order [default: Lift's, or one key]
     #[arg(long, value_name = "KEY:WIDTH,...", value_delimiter = ',', value_parser = key_and_width)]
     write_keys: Vec<(String, usize)>,
-    /// robomimic: is added to every reward that is written
-    #[arg(long, value_name = "NUMBER", default_value_t = 0.0, allow_negative_numbers = true)]
-    write_reward_offset: f32,
+    /// robomimic: is added to every reward that is written [default: 0]
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
+    write_reward_offset: Option<f32>,
     /// npz and robomimic: do not compress
     #[arg(long)]
     uncompressed: bool,
@@ -133,15 +133,21 @@ impl ReadArgs {
                 None => bail!("there is no OGBench task `{name}` here; known: {}", OgbenchTask::NAMES),
             },
         };
-        let is_robomimic = Format::of(path)? == Format::Robomimic;
-        if !is_robomimic && (self.filter.is_some() || !self.keys.is_empty()) {
-            bail!("{}: --keys and --filter are for robomimic files", path.display());
+        let format = Format::of(path)?;
+        let for_robomimic =
+            self.filter.is_some() || !self.keys.is_empty() || self.whole || self.reward_offset.is_some();
+        if for_robomimic && format != Format::Robomimic {
+            bail!("{}: --keys, --filter, --whole and --reward-offset are for robomimic files", path.display());
         }
+        if ogbench_task.is_some() && format != Format::Ogbench {
+            bail!("{}: --task is for OGBench files; others tell their task", path.display());
+        }
+        let defaults = RobomimicReadOptions::default();
         let robomimic = RobomimicReadOptions {
             keys: self.keys.clone(),
             filter: self.filter.clone(),
             end_at_success: !self.whole,
-            reward_offset: self.reward_offset,
+            reward_offset: self.reward_offset.unwrap_or(defaults.reward_offset),
         };
         Ok(ReadOptions { robomimic, ogbench_task })
     }
@@ -193,7 +199,8 @@ fn info(path: &Path) -> Result<()> {
             summary.lengths
         }
     };
-    let steps: usize = lengths.iter().sum();
+    // Lengths of a robomimic file are its own claims.
+    let steps = lengths.iter().fold(0usize, |sum, length| sum.saturating_add(*length));
     let _ = writeln!(text, "episodes      {}", grouped(lengths.len() as u64));
     let _ = write!(text, "steps         {}", grouped(steps as u64));
     if let (Some(least), Some(most)) = (lengths.iter().min(), lengths.iter().max()) {
@@ -226,27 +233,45 @@ fn robomimic_info(path: &Path, text: &mut String) -> Result<Vec<usize>> {
 
 fn convert(args: &ConvertArgs) -> Result<()> {
     stop::listen()?;
-    // A wrong ending is told before long work, not after it.
-    Format::of(&args.output)?;
+    let mut options = args.write_options()?;
     let mut file = read(&args.input, &args.read.options(&args.input)?)?;
-    let options = WriteOptions {
-        robomimic: RobomimicWriteOptions {
-            keys: args.write_keys.clone(),
-            compress: !args.uncompressed,
-            reward_offset: args.write_reward_offset,
-            ..RobomimicWriteOptions::default()
-        },
-        uncompressed: args.uncompressed,
-    };
-    if args.validation > 0 {
-        if args.validation >= file.episodes.len() {
-            bail!("--validation {} leaves nothing of {} episodes", args.validation, file.episodes.len());
+    let (all, validation) = (file.episodes.len(), args.validation);
+    if validation > 0 {
+        let Some(training) = all.checked_sub(validation).filter(|training| *training > 0) else {
+            bail!("--validation {validation} leaves nothing of {all} episodes");
+        };
+        if Format::of(&args.output)? == Format::Robomimic {
+            let filters = [("train", 0..training), ("valid", training..all)];
+            options.robomimic.filters = filters.map(|(name, which)| (name.to_owned(), which.collect())).into();
+        } else {
+            let rest = file.episodes.split_off(training);
+            let validation = EpisodeFile { episodes: rest, task: file.task.clone(), ..file };
+            write(&validation_path(&args.output), &validation, &options)?;
         }
-        let rest = file.episodes.split_off(file.episodes.len() - args.validation);
-        let validation = EpisodeFile { episodes: rest, task: file.task.clone(), ..file };
-        write(&validation_path(&args.output), &validation, &options)?;
     }
     write(&args.output, &file, &options)
+}
+
+impl ConvertArgs {
+    /// A wrong ending, or an option that the format does not have, is told before long work, not after it.
+    fn write_options(&self) -> Result<WriteOptions> {
+        let (format, path) = (Format::of(&self.output)?, self.output.display());
+        if format != Format::Robomimic && (!self.write_keys.is_empty() || self.write_reward_offset.is_some()) {
+            bail!("{path}: --write-keys and --write-reward-offset are for robomimic files");
+        }
+        if format == Format::Onestep && self.uncompressed {
+            bail!("{path}: --uncompressed is for npz and robomimic files; this format never compresses");
+        }
+        Ok(WriteOptions {
+            robomimic: RobomimicWriteOptions {
+                keys: self.write_keys.clone(),
+                compress: !self.uncompressed,
+                reward_offset: self.write_reward_offset.unwrap_or_default(),
+                ..RobomimicWriteOptions::default()
+            },
+            uncompressed: self.uncompressed,
+        })
+    }
 }
 
 fn write(path: &Path, file: &EpisodeFile, options: &WriteOptions) -> Result<()> {

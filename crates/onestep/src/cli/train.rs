@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use onestep::{
     RunError,
+    data::{Format, WriteOptions, write_episodes},
     folder::{EvaluationKind, RunFolder},
     run::collect_demonstrations,
     train::{TrainReport, Trainer},
@@ -37,7 +38,7 @@ pub(super) struct DemosArgs {
     /// Task to demonstrate (see `onestep list`); may stand in the file of --config instead
     #[arg(required_unless_present = "config")]
     task: Option<String>,
-    /// File to write
+    /// File to write; its ending chooses the format: .safetensors, .hdf5 or .npz
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
     #[command(flatten)]
@@ -104,13 +105,18 @@ fn finished(report: &TrainReport, folder: &RunFolder) {
 pub(super) fn demos(args: &DemosArgs) -> Result<()> {
     stop::listen().context("cannot listen for Ctrl-C")?;
     let config = args.settings.resolve(args.task.clone())?;
+    // A wrong ending is told before long work, not after it.
+    Format::of(&args.out)?;
+    if let Some(path) = &config.demonstrations.file {
+        bail!("demonstrations.file is {}, and this records the expert; leave it out", path.display());
+    }
     let wanted = config.demonstrations.episodes;
     let mut screen = Screen::new();
     let file = collect_demonstrations(&config, |kept| {
         screen.update(|| format!("demonstrations {kept} of {wanted}"));
         !stop::is_wanted()
     })?;
-    file.write(&args.out)?;
+    write_episodes(&args.out, &file, &WriteOptions::default())?;
     screen.clear();
     let successes = file.episodes.iter().filter(|episode| episode.is_success()).count();
     say(&format!(

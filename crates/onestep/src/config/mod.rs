@@ -282,6 +282,9 @@ impl RunConfig {
             return wrong("seed", "is larger than 9223372036854775807");
         }
         let DemonstrationConfig { episodes, action_noise_std, random_action_probability, .. } = self.demonstrations;
+        if episodes == 0 && self.demonstrations.file.is_some() {
+            return wrong("demonstrations.episodes", "is 0, so that demonstrations.file would not be read");
+        }
         if !(0.0..=10.0).contains(&action_noise_std) {
             return wrong("demonstrations.action_noise_std", "must lie between 0 and 10");
         }
