@@ -270,6 +270,13 @@ fn demonstrations_of_a_file_replace_the_experts_and_must_fit() {
         }
         onestep(&arguments, here)
     };
+    // What is refused leaves no folder behind, so that the next attempt can have its name.
+    let output = train("wrong.safetensors");
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        !output.status.success() && said.contains("none of its 3 episodes") && !here.join("run").exists(),
+        "{said}"
+    );
     let output = train("demos.safetensors");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = fs::read_to_string(here.join("run/config.toml")).unwrap();

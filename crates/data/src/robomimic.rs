@@ -168,7 +168,9 @@ impl RobomimicFile {
             move |problem| DataError::Foreign { path, format: Format::Robomimic, place, problem }
         };
         let file = file.map_err(at("/"))?;
-        let attributes = file.attributes(DATA).map_err(at(DATA))?;
+        let attributes = file
+            .attributes(DATA)
+            .map_err(|problem| at(DATA)(format!("{problem}; a robomimic file has its demonstrations there")))?;
         let mut demos = file.groups(DATA).map_err(at(DATA))?;
         if demos.is_empty() {
             return Err(at(DATA)("holds no demonstrations".to_owned()));

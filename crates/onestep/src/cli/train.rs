@@ -8,7 +8,7 @@ use onestep::{
     RunError,
     data::{Format, WriteOptions, write_episodes},
     folder::{EvaluationKind, RunFolder},
-    run::collect_demonstrations,
+    run::{collect_demonstrations, read_demonstrations},
     train::{TrainReport, Trainer},
 };
 
@@ -56,6 +56,11 @@ pub(super) fn train(args: TrainArgs) -> Result<()> {
         }
         None => {
             let config = args.settings.resolve(args.task)?;
+            // A file that does not fit is told before there is a folder in the way of the next attempt.
+            let from_file = match &config.demonstrations.file {
+                Some(path) => Some(read_demonstrations(&config, path, &mut |_, _| !stop::is_wanted())?),
+                None => None,
+            };
             let path = args.out.unwrap_or_else(|| RunFolder::free_path("runs".as_ref(), &config));
             let folder = RunFolder::create(&path, &config).map_err(RunError::from)?;
             say(&format!(
@@ -65,7 +70,10 @@ pub(super) fn train(args: TrainArgs) -> Result<()> {
                 config.seed,
                 path.display()
             ));
-            let trainer = Trainer::new(config, Some(folder.clone()), &mut screen)?;
+            let trainer = match &from_file {
+                Some(_) => Trainer::with_demonstrations(config, Some(folder.clone()), from_file.as_ref(), &mut screen)?,
+                None => Trainer::new(config, Some(folder.clone()), &mut screen)?,
+            };
             (folder, trainer)
         }
     };
