@@ -23,6 +23,9 @@ pub enum RunError {
     /// Episodes could not be read or written.
     #[error(transparent)]
     Data(#[from] DataError),
+    /// The simulator refused.
+    #[error(transparent)]
+    Simulation(#[from] onestep_sim::SimError),
     /// The scripted expert fails too often under its noise.
     #[error(
         "only {kept} of {wanted} demonstrations after {tried} episodes of the expert; lower demonstrations.action_noise_std \

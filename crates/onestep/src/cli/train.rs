@@ -91,7 +91,8 @@ pub(super) fn train(args: TrainArgs) -> Result<()> {
 fn finished(report: &TrainReport, folder: &RunFolder) {
     for kind in [EvaluationKind::AfterOffline, EvaluationKind::Final] {
         if let Some(report) = report.evaluation(kind) {
-            say(&format!("success {:<24} {}", kind_name(kind), success(report)));
+            let (name, mean) = (kind_name(kind), report.mean_return);
+            say(&format!("success {name:<24} {}, mean return {mean:.2}", success(report)));
         }
     }
     let path = folder.path().display();

@@ -46,7 +46,8 @@ pub struct RunConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DemonstrationConfig {
-    /// How many episodes.
+    /// How many episodes. A task without a scripted expert has none: presets say 0 for it, and updates of the offline
+    /// phase are 0 as well.
     pub episodes: usize,
     /// Standard deviation of the Gaussian noise that is added to every number of the expert's action. An action's
     /// numbers lie in [-1, 1].
@@ -284,6 +285,16 @@ impl RunConfig {
         if !(0.0..=1.0).contains(&random_action_probability) {
             return wrong("demonstrations.random_action_probability", "must lie between 0 and 1");
         }
+        if episodes > 0 && !has_expert(&self.task) {
+            return wrong(
+                "demonstrations.episodes",
+                &format!(
+                    "is {episodes}, but `{}` has no scripted expert; leave it out or set demonstrations.episodes=0, and \
+                     the run learns online from the start",
+                    self.task
+                ),
+            );
+        }
         if episodes == 0 && self.learner.offline_updates > 0 {
             return wrong(
                 "demonstrations.episodes",
@@ -313,6 +324,11 @@ pub fn tasks() -> Vec<&'static str> {
     onestep_sim::tasks().to_vec()
 }
 
+/// Whether a scripted expert can demonstrate the task.
+fn has_expert(task: &str) -> bool {
+    onestep_sim::task(task).is_ok_and(|task| task.has_expert())
+}
+
 /// The table of a preset with what it says about this task.
 fn base(task: &str, preset: &str) -> Result<Table, ConfigError> {
     known("task", task, onestep_sim::tasks())?;
@@ -326,6 +342,13 @@ fn base(task: &str, preset: &str) -> Result<Table, ConfigError> {
         && let Some(Value::Table(own)) = tasks.remove(task)
     {
         merge(&mut table, &own);
+    }
+    if !has_expert(task) {
+        for (section, key) in [("demonstrations", "episodes"), ("learner", "offline_updates")] {
+            if let Some(Value::Table(section)) = table.get_mut(section) {
+                section.insert(key.to_owned(), Value::Integer(0));
+            }
+        }
     }
     table.insert("task".to_owned(), Value::String(task.to_owned()));
     table.insert("preset".to_owned(), Value::String(preset.to_owned()));
