@@ -67,11 +67,11 @@ pub fn task_camera(task: &str) -> impl Bundle {
 
 /// Where a camera stands while the torso is at the arena's origin.
 #[derive(Component, Debug, Clone, Copy)]
-struct CameraPlace(Transform);
+pub(super) struct CameraPlace(Transform);
 
 /// Whether a camera goes along with the first arena's body of the name `torso`.
 #[derive(Component, Debug, Clone, Copy)]
-struct FollowTorso(bool);
+pub(super) struct FollowTorso(bool);
 
 pub(super) fn place_cameras(
     mut cameras: Query<(&CameraPlace, &FollowTorso, &mut Transform), Without<SimBody>>,
