@@ -210,7 +210,8 @@ fn a_regulator_balances_the_pole_to_the_end() {
                 "step {step}"
             );
         }
-        assert!(arena.joint_positions()[1].abs() < 1e-3, "{:?}", arena.joint_positions());
+        // The published pole's centre is half a millimetre off at 0.3 m: it balances at a lean of -1.67 mrad.
+        assert!((arena.joint_positions()[1] + 0.0005 / 0.3).abs() < 1e-4, "{:?}", arena.joint_positions());
     }
 }
 
@@ -421,7 +422,14 @@ fn golden_run(arena: &mut SimArena) -> u64 {
 }
 
 /// All poses after [`golden_run`] from seed 42, in the order of [`NAMES`].
-const GOLDEN: [u64; 6] = [0, 0, 0, 0, 0, 0];
+const GOLDEN: [u64; 6] = [
+    0xdf73fc26bc7385bf,
+    0x2501dee4d949af75,
+    0xec8e4b298079b05f,
+    0xf7671a49959a6723,
+    0x881acea0d1c105d0,
+    0xd595954675cec2c2,
+];
 
 #[test]
 fn all_poses_are_the_golden_ones() {
