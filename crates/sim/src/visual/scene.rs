@@ -56,9 +56,10 @@ pub fn default_camera() -> impl Bundle {
 #[must_use]
 pub fn task_camera(task: &str) -> impl Bundle {
     let (eye, look_at) = match task {
-        "reacher" => (Vec3::new(0.0, 0.62, 0.36), Vec3::ZERO),
+        "reacher" => (Vec3::new(0.0, 0.84, 0.46), Vec3::new(0.0, 0.0, 0.02)),
         "inverted-pendulum" | "inverted-double-pendulum" => (Vec3::new(0.5, 1.5, 3.6), Vec3::new(0.0, 1.15, 0.0)),
-        "hopper" | "half-cheetah" | "walker2d" => (Vec3::new(0.8, 1.4, 4.2), Vec3::new(0.0, 0.75, 0.0)),
+        "half-cheetah" => (Vec3::new(0.7, 1.0, 3.3), Vec3::new(0.0, 0.5, 0.0)),
+        "hopper" | "walker2d" => (Vec3::new(0.7, 1.2, 3.3), Vec3::new(0.0, 0.75, 0.0)),
         _ => (DEFAULT_EYE, DEFAULT_LOOK_AT),
     };
     let follows = matches!(task, "hopper" | "half-cheetah" | "walker2d");
