@@ -48,7 +48,8 @@ const FOREARM: f64 = 0.11;
 const CLIP: f64 = 10.0;
 
 impl ControlTask {
-    fn mechanism(self) -> MechanismModel {
+    /// Figures of the mechanism.
+    pub(crate) fn mechanism(self) -> MechanismModel {
         match self {
             Self::InvertedPendulum => mechanisms::inverted_pendulum(),
             Self::InvertedDoublePendulum => mechanisms::inverted_double_pendulum(),

@@ -88,6 +88,9 @@ pub(super) fn reacher() -> MechanismModel {
     }
 }
 
+/// The spring that MuJoCo's default settings describe: a time constant of 20 ms and a share of 0.95.
+const LEG_STOPS: Stops = Stops::Solved { frequency_hz: 8.4, damping_ratio: 1.0 };
+
 /// A joint of Hopper's or of Walker2d's legs. It counts about -y.
 fn leg_joint(range_degrees: [f64; 2], damping: f64, armature: f64, gear: f64) -> Dof {
     let range = Some(range_degrees.map(f64::to_radians));
@@ -128,7 +131,7 @@ pub(super) fn hopper() -> MechanismModel {
         gravity: DVec3::new(0.0, 0.0, -9.81),
         ground: Some(1.0),
         self_contacts: true,
-        stops: Stops::Hard,
+        stops: LEG_STOPS,
         physics: PhysicsSettings { control_period_secs: 0.008, substeps: 4, ..running() },
     }
 }
@@ -144,7 +147,7 @@ pub(super) fn walker2d() -> MechanismModel {
         gravity: DVec3::new(0.0, 0.0, -9.81),
         ground: Some(0.7),
         self_contacts: false,
-        stops: Stops::Hard,
+        stops: LEG_STOPS,
         physics: PhysicsSettings { control_period_secs: 0.008, substeps: 4, ..running() },
     }
 }
@@ -223,7 +226,8 @@ pub(super) fn half_cheetah() -> MechanismModel {
         gravity: DVec3::new(0.0, 0.0, -9.81),
         ground: Some(FRICTION),
         self_contacts: false,
-        stops: Stops::Hard,
+        // As above, with a share of 0.8.
+        stops: Stops::Solved { frequency_hz: 9.9, damping_ratio: 1.0 },
         physics: PhysicsSettings { control_period_secs: 0.05, substeps: 20, ..running() },
     }
 }
