@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use onestep::{
     RunError,
+    config::has_expert,
     folder::{EvaluationKind, RunFolder},
     run::collect_demonstrations,
     train::{TrainReport, Trainer},
@@ -64,6 +65,9 @@ pub(super) fn train(args: TrainArgs) -> Result<()> {
                 config.seed,
                 path.display()
             ));
+            if !has_expert(&config.task) {
+                say("nobody demonstrates this task: no demonstrations, no offline phase, learning starts online");
+            }
             let trainer = Trainer::new(config, Some(folder.clone()), &mut screen)?;
             (folder, trainer)
         }

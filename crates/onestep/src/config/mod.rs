@@ -324,8 +324,9 @@ pub fn tasks() -> Vec<&'static str> {
     onestep_sim::tasks().to_vec()
 }
 
-/// Whether a scripted expert can demonstrate the task.
-fn has_expert(task: &str) -> bool {
+/// Whether a scripted expert can demonstrate the task. A run of any other task has no demonstrations and no offline phase.
+#[must_use]
+pub fn has_expert(task: &str) -> bool {
     onestep_sim::task(task).is_ok_and(|task| task.has_expert())
 }
 
