@@ -10,6 +10,7 @@
 
 use std::sync::Arc;
 
+use bevy::math::DVec3;
 use onestep::sim::{ACTION_DIM, Lift, LiftScene, Robot, SimArena, SimError};
 
 /// robosuite 1.5.2, Lift from reset, millimetres. Only figures that were measured are listed.
@@ -33,11 +34,11 @@ fn main() -> Result<(), SimError> {
     show("gripper opening: finger position in millimetres", &OPEN, finger(-1.0)?);
 
     let mut arena = arena()?;
-    let start = arena.view().grip_site;
+    let start = grip_site(&arena);
     for _ in 0..40 {
         arena.step(&[0.0; ACTION_DIM])?;
     }
-    let drift = (arena.view().grip_site - start).length() * 1e3;
+    let drift = (grip_site(&arena) - start).length() * 1e3;
     println!("zero action for 2 s: the grip site has moved by {drift:.4} mm (robosuite: 0.0 mm)");
     Ok(())
 }
@@ -49,14 +50,18 @@ fn arena() -> Result<SimArena, SimError> {
     Ok(SimArena::new(Arc::new(Lift::new(scene)), Robot::panda()?, 0))
 }
 
+fn grip_site(arena: &SimArena) -> DVec3 {
+    arena.view().map_or(DVec3::NAN, |view| view.grip_site)
+}
+
 /// Movement of the grip site along x after each of ten control steps, millimetres.
 fn moved_x(command: impl Fn(usize) -> f32) -> Result<Vec<f64>, SimError> {
     let mut arena = arena()?;
-    let start = arena.view().grip_site.x;
+    let start = grip_site(&arena).x;
     (0..10)
         .map(|step| {
             arena.step(&[command(step), 0.0, 0.0, 0.0, 0.0, 0.0, 0.0])?;
-            Ok((arena.view().grip_site.x - start) * 1e3)
+            Ok((grip_site(&arena).x - start) * 1e3)
         })
         .collect()
 }
@@ -67,7 +72,7 @@ fn finger(command: f32) -> Result<Vec<f64>, SimError> {
     (0..8)
         .map(|_| {
             arena.step(&[0.0, 0.0, 0.0, 0.0, 0.0, 0.0, command])?;
-            Ok(arena.view().fingers[0] * 1e3)
+            Ok(arena.view().map_or(f64::NAN, |view| view.fingers[0]) * 1e3)
         })
         .collect()
 }

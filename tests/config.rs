@@ -39,6 +39,21 @@ fn every_preset_fits_every_task_and_survives_its_own_file() {
 }
 
 #[test]
+fn what_nobody_demonstrates_is_learned_online_from_the_start() {
+    let config = RunConfig::preset("hopper", "small").unwrap();
+    assert_eq!((config.demonstrations.episodes, config.learner.offline_updates), (0, 0));
+    assert!(RunConfig::preset("lift", "small").unwrap().demonstrations.episodes > 0);
+
+    let mut asked = sources(&[("demonstrations.episodes", "5")]);
+    asked.task = Some("hopper".to_owned());
+    check(asked.resolve().unwrap_err(), &["demonstrations.episodes", "5", "`hopper`", "no scripted expert"]);
+    let mut offline = sources(&[("learner.offline_updates", "5")]);
+    offline.task = Some("hopper".to_owned());
+    check(offline.resolve().unwrap_err(), &["offline_updates=0"]);
+    check(onestep::run::collect_demonstrations(&config, |_| true).unwrap_err(), &["`hopper`", "no scripted expert"]);
+}
+
+#[test]
 fn the_paper_preset_has_the_published_sizes() {
     let AlgorithmConfig::Mvp(config) = RunConfig::preset("lift", "paper").unwrap().algorithm else { panic!() };
     assert_eq!(config, MvpConfig::default());

@@ -40,14 +40,35 @@ fn tiny() -> RunConfig {
         ("log.every_updates", "40"),
         ("log.every_steps", "40"),
     ];
+    resolve("lift", &settings)
+}
+
+fn resolve(task: &str, settings: &[(&str, &str)]) -> RunConfig {
     ConfigSources {
-        task: Some("lift".to_owned()),
-        settings: settings.map(|(key, value)| Setting::new("--set", key, value)).to_vec(),
+        task: Some(task.to_owned()),
+        settings: settings.iter().map(|(key, value)| Setting::new("--set", *key, value)).collect(),
         ..ConfigSources::default()
     }
     .resolve()
     .unwrap()
 }
+
+/// The same for a task that nobody demonstrates: it is learned online from the start.
+const TINY_ONLINE: [(&str, &str); 13] = [
+    ("compute", "cpu"),
+    ("arenas", "2"),
+    ("algorithm.actor_hidden", "[32, 32]"),
+    ("algorithm.critic_hidden", "[32, 32]"),
+    ("algorithm.batch_size", "32"),
+    ("algorithm.candidates", "4"),
+    ("algorithm.target_candidates", "2"),
+    ("learner.replay_capacity", "4000"),
+    ("learner.online_steps", "240"),
+    ("learner.start_training", "20"),
+    ("learner.updates_per_step", "0.5"),
+    ("evaluation.episodes", "2"),
+    ("log.every_steps", "40"),
+];
 
 /// Everything the networks and the optimiser hold, to the bit.
 fn state(policy: &PolicyHandle) -> (Vec<u8>, Vec<u8>) {
@@ -167,6 +188,63 @@ fn an_interrupted_and_resumed_run_equals_an_uninterrupted_one_to_the_bit() {
         .collect();
     assert!(places.is_sorted(), "{places:?}");
     assert!(places.iter().any(|place| place.1 == 0) && places.iter().any(|place| place.1 > 100));
+}
+
+#[test]
+fn a_task_without_demonstrations_is_learned_online_and_resumed_to_the_bit() {
+    // Hopper's episodes end by falling, Reacher's by time.
+    for (task, falls) in [("hopper", true), ("reacher", false)] {
+        let config = resolve(task, &TINY_ONLINE);
+        assert_eq!((config.demonstrations.episodes, config.learner.offline_updates), (0, 0));
+        let mut whole = Trainer::new(config.clone(), None, &mut ()).unwrap();
+        let report = whole.run(&mut ()).unwrap();
+        assert!(report.evaluation(EvaluationKind::AfterOffline).is_none(), "{task} had an offline phase");
+        let last = report.evaluation(EvaluationKind::Final).unwrap();
+        assert!(
+            last.mean_return.is_finite() && last.rows.iter().all(|row| row.terminated == falls),
+            "{task}: {last:?}"
+        );
+        assert!(last.rows.iter().all(|row| row.truncated != falls && !row.success), "{task}: {last:?}");
+
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("run");
+        let folder = RunFolder::create(&path, &config).unwrap();
+        let mut trainer = Trainer::new(config, Some(folder), &mut ()).unwrap();
+        let stop = Position { updates: 0, env_steps: 130 };
+        let error = trainer.run(&mut StopAt { at: stop, is_there: false }).unwrap_err();
+        assert!(matches!(error, RunError::Interrupted), "{error}");
+        drop(trainer);
+        let (folder, config) = RunFolder::open(&path).unwrap();
+        let mut trainer = Trainer::resume(folder, config, &mut ()).unwrap();
+        assert_eq!(trainer.run(&mut ()).unwrap().evaluations, report.evaluations, "{task}");
+        assert!(state(trainer.policy()) == state(whole.policy()), "{task}: the weights differ");
+    }
+}
+
+#[test]
+fn the_command_says_what_nobody_demonstrates() {
+    let place = tempfile::tempdir().unwrap();
+    let run = |arguments: &[&str]| {
+        let program = std::process::Command::new(env!("CARGO_BIN_EXE_onestep"))
+            .args(arguments)
+            .current_dir(place.path())
+            .output()
+            .unwrap();
+        assert!(program.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&program.stderr));
+        String::from_utf8(program.stdout).unwrap()
+    };
+    let list = run(&["list"]);
+    for task in onestep::config::tasks() {
+        let line = list.lines().find(|line| line.trim_start().starts_with(&format!("{task} "))).unwrap();
+        assert_eq!(line.contains("demonstrations by a script"), task == "lift", "{line}");
+    }
+    let settings: Vec<String> = TINY_ONLINE.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let mut arguments = vec!["train", "inverted-pendulum", "--out", "run"];
+    arguments.extend(settings.iter().flat_map(|setting| ["--set", setting]));
+    let said = run(&arguments);
+    for part in ["nobody demonstrates this task", "mean return", "done in"] {
+        assert!(said.contains(part), "`{part}` is missing in: {said}");
+    }
 }
 
 #[test]

@@ -43,8 +43,8 @@ pub(crate) fn of_simulation(world: &World) -> Option<FaultReport> {
                 json!({
                     "step": state.step,
                     "action": numbers(state.action.iter().copied().map(f64::from)),
-                    "joint_positions": numbers(state.joint_positions),
-                    "joint_velocities": numbers(state.joint_velocities),
+                    "joint_positions": numbers(state.joint_positions.iter().copied()),
+                    "joint_velocities": numbers(state.joint_velocities.iter().copied()),
                     "observation": numbers(state.observation.iter().copied().map(f64::from)),
                 })
             })

@@ -10,7 +10,7 @@ use onestep_record::{
     episodes::{EpisodeRecorderPlugin, RecordedEpisodes},
     evaluation::{EvaluationError, EvaluationReport, evaluate_watched},
 };
-use onestep_sim::{ExpertNoise, SimPlugin};
+use onestep_sim::{ExpertNoise, SimError, SimPlugin};
 
 use crate::{OnestepPlugins, RunError, config::RunConfig};
 
@@ -171,11 +171,15 @@ pub fn read_demonstrations(
 /// `watch` sees the number of kept episodes and returns whether to go on.
 ///
 /// # Errors
-/// [`RunError::Demonstrations`] when the expert hardly ever succeeds, [`RunError::Interrupted`] when `watch` says so.
+/// [`RunError::Simulation`] for a task that nobody demonstrates, [`RunError::Demonstrations`] when the expert hardly ever
+/// succeeds, [`RunError::Interrupted`] when `watch` says so.
 pub fn collect_demonstrations(
     config: &RunConfig,
     mut watch: impl FnMut(usize) -> bool,
 ) -> Result<EpisodeFile, RunError> {
+    if !onestep_sim::task(&config.task)?.has_expert() {
+        return Err(SimError::NoExpert { task: config.task.clone() }.into());
+    }
     let wanted = config.demonstrations.episodes;
     let arenas = DEMONSTRATION_ARENAS.min(wanted).max(1);
     let mut app = build_app(config, &Role::Demonstrate { arenas });

@@ -19,7 +19,7 @@ fn lift(c: &mut Criterion) {
         let mut memory = ExpertMemory::default();
         let mut seed = 0;
         b.iter(|| {
-            let action = arena.expert(&mut memory);
+            let action = arena.expert(&mut memory).unwrap();
             if arena.step(&action).unwrap().is_end() {
                 seed += 1;
                 arena.reset(seed);

@@ -1,28 +1,22 @@
-//! One arena: a robot, a task and its physics, without any ECS.
+//! One arena: a task's mechanism with its episode, without any ECS.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use bevy::math::{DVec3, Vec3};
-use bevy_rapier3d::rapier::glamx::DPose3;
+use bevy::math::Vec3;
 use bevy_rapier3d::rapier::math::Pose;
 use onestep_agent::{AgentSpec, Outcome};
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::SimError;
-use crate::controller::{ACTION_DIM, ArmController, Goal, GripperController};
+use crate::arm::ArmModel;
 use crate::expert::ExpertMemory;
-use crate::frames;
-use crate::kinematics::{ArmPose, Chain};
-use crate::physics::{FINGERS, JointState, World, double, single};
-use crate::robot::{ARM_JOINTS, Robot};
+use crate::model::{BodyPose, Model};
+use crate::robot::Robot;
 use crate::task::{ArenaView, Task};
 
 /// Control steps that are kept for the report of a fault.
 const HISTORY: usize = 8;
-
-/// Steps of a predicted path within one control step.
-const PREDICTION_SUBSTEPS: u32 = 5;
 
 /// One control step, as the report of a fault shows it.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,24 +24,13 @@ pub struct StateRecord {
     /// Control step within the episode.
     pub step: u32,
     /// The action that led here.
-    pub action: [f32; ACTION_DIM],
-    /// Joint positions of the arm.
-    pub joint_positions: [f64; ARM_JOINTS],
-    /// Joint velocities of the arm.
-    pub joint_velocities: [f64; ARM_JOINTS],
+    pub action: Vec<f32>,
+    /// Positions of the joints.
+    pub joint_positions: Vec<f64>,
+    /// Velocities of the joints.
+    pub joint_velocities: Vec<f64>,
     /// The observation.
     pub observation: Vec<f32>,
-}
-
-/// A body of an arena: what to draw, and where.
-#[derive(Debug, Clone, PartialEq)]
-pub struct BodyPose {
-    /// Name of the body: a link, a finger, an object, a fixture.
-    pub name: String,
-    /// Half extents of a box, in its own axes; none for parts of the robot.
-    pub half_extents: Option<Vec3>,
-    /// Pose in the benchmark's frame (Z up).
-    pub pose: Pose,
 }
 
 /// One arena, stepped by hand. The plugin wraps it; benchmarks and tests use it as it is.
@@ -68,57 +51,30 @@ pub struct SimArena {
     task: Arc<dyn Task>,
     robot: Arc<Robot>,
     spec: AgentSpec,
-    chain: Chain,
-    world: World,
-    arm: ArmController,
-    gripper: GripperController,
+    model: Box<dyn Model>,
     seed: u64,
     step: u32,
-    joints: JointState,
-    pose: ArmPose,
-    objects: Vec<DPose3>,
-    object_names: Vec<String>,
-    half_extents: Vec<DVec3>,
     observation: Vec<f32>,
     history: VecDeque<StateRecord>,
     fault: Option<SimError>,
 }
 
 impl SimArena {
-    /// An arena with the initial state of `seed`.
+    /// An arena with the initial state of `seed`. A task without an arm does not read the robot.
     #[must_use]
     pub fn new(task: Arc<dyn Task>, robot: Arc<Robot>, seed: u64) -> Self {
-        let start = task.start(&robot, seed);
-        let chain = Chain::new(&robot, task.base_position());
-        let world = World::new(
-            &robot,
-            task.base_position(),
-            &start.joint_positions,
-            &task.fixtures(),
-            &start.objects,
-            task.physics(),
-        );
-        let joints = world.joints();
         let mut arena = Self {
             spec: task.spec(),
-            arm: ArmController::new(&robot, start.joint_positions, task.physics().gravity),
-            gripper: GripperController::new(&robot),
-            pose: chain.pose(&joints.positions),
-            objects: Vec::with_capacity(start.objects.len()),
-            half_extents: start.objects.iter().map(|object| object.half_extents).collect(),
-            object_names: start.objects.into_iter().map(|object| object.name).collect(),
+            model: task.clone().model(&robot, seed),
             observation: Vec::new(),
             history: VecDeque::with_capacity(HISTORY),
             step: 0,
             fault: None,
             task,
             robot,
-            chain,
-            world,
             seed,
-            joints,
         };
-        arena.read_state();
+        arena.observe();
         arena
     }
 
@@ -130,8 +86,8 @@ impl SimArena {
     /// One control step.
     ///
     /// # Shapes
-    /// `action`: 7 numbers in [-1, 1], clipped if beyond: translation (x, y, z, Z up), rotation vector, gripper
-    /// (-1 opens, 1 closes, 0 holds).
+    /// `action`: as many numbers as the task's action space has, in [-1, 1], clipped if beyond. Lift has 7: translation
+    /// (x, y, z, Z up), rotation vector, gripper (-1 opens, 1 closes, 0 holds).
     ///
     /// # Errors
     /// [`SimError::ActionLength`]; [`SimError::NotFinite`] when the action or the state is not finite. After that the
@@ -140,38 +96,27 @@ impl SimArena {
         if let Some(fault) = &self.fault {
             return Err(fault.clone());
         }
-        let action: [f32; ACTION_DIM] =
-            action.try_into().map_err(|_| SimError::ActionLength { expected: ACTION_DIM, found: action.len() })?;
+        let expected = self.spec.action.dim();
+        if action.len() != expected {
+            return Err(SimError::ActionLength { expected, found: action.len() });
+        }
         if let Some(index) = action.iter().position(|value| !value.is_finite()) {
             return Err(self.fail(format!("number {index} of the action")));
         }
-        let action = action.map(|value| value.clamp(-1.0, 1.0));
-
-        let goal = Goal::new(&self.robot.controller, &self.pose, &action);
-        self.gripper.command(action[6]);
-        for _ in 0..self.task.physics().substeps {
-            let JointState { positions, velocities, fingers, finger_velocities } = &self.joints;
-            let torques = self.arm.torques(&self.chain, &self.pose, &goal, positions, velocities, self.world.dt());
-            let mean = |values: &[f64; FINGERS]| 0.5 * (values[0] + values[1]);
-            let force = self.gripper.force(mean(fingers), mean(finger_velocities), self.world.dt());
-            let opening = self.pose.hand.rotation * DVec3::Y;
-            self.world.step(&self.joints, self.pose.axes(), &torques.on_joints, opening, force);
-            self.joints = self.world.joints();
-            self.pose = self.chain.pose(&self.joints.positions);
-            if self.world.quarantined() {
-                return Err(self.fail("the pose or velocity of a body".to_owned()));
-            }
+        let action: Vec<f32> = action.iter().map(|value| value.clamp(-1.0, 1.0)).collect();
+        if !self.model.step(&action) {
+            return Err(self.fail("the pose or velocity of a body".to_owned()));
         }
         self.step += 1;
-        self.read_state();
+        self.observe();
         if self.history.len() == HISTORY {
             self.history.pop_front();
         }
         self.history.push_back(StateRecord {
             step: self.step,
             action,
-            joint_positions: self.joints.positions,
-            joint_velocities: self.joints.velocities,
+            joint_positions: self.model.joint_positions().to_vec(),
+            joint_velocities: self.model.joint_velocities().to_vec(),
             observation: self.observation.clone(),
         });
         if let Some(index) = self.observation.iter().position(|value| !value.is_finite()) {
@@ -179,7 +124,7 @@ impl SimArena {
             return Err(self.fail(what));
         }
 
-        let task = self.task.outcome(&self.view());
+        let task = self.model.outcome();
         Ok(Outcome {
             reward: task.reward,
             terminated: task.terminated,
@@ -205,24 +150,9 @@ impl SimArena {
         format!("number {index} of the observation")
     }
 
-    fn read_state(&mut self) {
-        self.objects.clear();
-        self.objects.extend(self.world.objects().map(double));
-        let mut observation = std::mem::take(&mut self.observation);
-        self.task.observe(&self.view(), &mut observation);
-        self.observation = observation;
-    }
-
-    /// What the task sees of this arena.
-    #[must_use]
-    pub fn view(&self) -> ArenaView<'_> {
-        ArenaView {
-            grip_site: self.pose.site,
-            hand: self.pose.hand.rotation,
-            fingers: self.joints.fingers,
-            objects: &self.objects,
-            half_extents: &self.half_extents,
-        }
+    fn observe(&mut self) {
+        self.observation.clear();
+        self.model.observe(&mut self.observation);
     }
 
     /// The task.
@@ -255,16 +185,24 @@ impl SimArena {
         &self.observation
     }
 
-    /// Joint positions of the arm, radians.
+    /// Joint positions, radians or metres.
     #[must_use]
-    pub fn joint_positions(&self) -> &[f64; ARM_JOINTS] {
-        &self.joints.positions
+    pub fn joint_positions(&self) -> &[f64] {
+        self.model.joint_positions()
     }
 
-    /// The gripper's command: -1 open, 1 closed.
+    /// Joint velocities.
     #[must_use]
-    pub fn gripper_command(&self) -> f64 {
-        self.gripper.command_value()
+    pub fn joint_velocities(&self) -> &[f64] {
+        self.model.joint_velocities()
+    }
+
+    /// Puts the joints into a state at which the episode goes on: for tests and comparisons. Returns false, and changes
+    /// nothing, if the lengths are not those of the joints, or if the task has an arm.
+    pub fn set_joints(&mut self, positions: &[f64], velocities: &[f64]) -> bool {
+        let done = self.model.set_joints(positions, velocities);
+        self.observe();
+        done
     }
 
     /// The last control steps, oldest first.
@@ -272,117 +210,75 @@ impl SimArena {
         self.history.iter()
     }
 
-    /// The task's expert in this state, without noise.
-    pub fn expert(&self, memory: &mut ExpertMemory) -> [f32; ACTION_DIM] {
-        self.task.expert(&self.view(), memory)
+    /// The task's expert in this state, without noise, if the task has one.
+    pub fn expert(&self, memory: &mut ExpertMemory) -> Option<Vec<f32>> {
+        self.model.expert(memory)
     }
 
     /// A hash of all poses, joint positions and velocities, exact to the bit.
     #[must_use]
     pub fn hash(&self) -> u64 {
         let mut hash = Xxh3::new();
-        let mut feed = |numbers: &[f32]| numbers.iter().for_each(|number| hash.update(&number.to_bits().to_le_bytes()));
-        for pose in self.world.robot_poses().chain(self.world.objects()) {
-            feed(&pose.translation.to_array());
-            feed(&pose.rotation.to_array());
-        }
-        for index in 0..self.objects.len() {
-            if let Some((linear, angular)) = self.world.object_velocity(index) {
-                feed(&linear.to_array());
-                feed(&angular.to_array());
-            }
-        }
-        let JointState { positions, velocities, fingers, finger_velocities } = &self.joints;
-        for numbers in [&positions[..], velocities, fingers, finger_velocities] {
-            numbers.iter().for_each(|number| feed(&[*number as f32]));
-        }
+        self.model.feed(&mut |number: f32| hash.update(&number.to_bits().to_le_bytes()));
         hash.digest()
     }
 
-    /// All bodies with their poses: the robot's links, hand, fingers and mount, objects, fixtures. The order is fixed.
+    /// All bodies with their poses: moving parts, objects, fixtures. The order is fixed.
     #[must_use]
     pub fn bodies(&self) -> Vec<BodyPose> {
-        let base = DPose3::from_translation(self.task.base_position().into());
-        let mut bodies = vec![
-            BodyPose { name: "mount".to_owned(), half_extents: None, pose: single(&base) },
-            BodyPose { name: self.robot.base.name.clone(), half_extents: None, pose: single(&base) },
-        ];
-        let mut push = |name: &str, half_extents: Option<Vec3>, pose: Pose| {
-            bodies.push(BodyPose { name: name.to_owned(), half_extents, pose });
-        };
-        for (link, pose) in self.robot.links.iter().zip(&self.pose.links) {
-            push(&link.name, None, single(pose));
-        }
-        push(&self.robot.hand.name, None, single(&self.pose.hand));
-        for (name, pose) in self.robot.gripper.finger_names.iter().zip(self.world.finger_poses()) {
-            push(name, None, pose);
-        }
-        for ((name, half_extents), pose) in self.object_names.iter().zip(&self.half_extents).zip(self.world.objects()) {
-            push(name, Some(half_extents.as_vec3()), *pose);
-        }
-        for fixture in self.task.fixtures().into_iter().filter(|fixture| fixture.drawn) {
-            push(&fixture.name, Some(fixture.half_extents.as_vec3()), Pose::from_translation(fixture.center.as_vec3()));
-        }
-        bodies
+        self.model.bodies()
     }
 
     /// Writes the poses of the moving bodies, in the order of [`SimArena::bodies`].
     pub(crate) fn moving_poses(&self, poses: &mut Vec<Pose>) {
-        poses.clear();
-        let base = single(&DPose3::from_translation(self.task.base_position().into()));
-        poses.extend([base, base]);
-        poses.extend(self.pose.links.iter().map(single));
-        poses.push(single(&self.pose.hand));
-        poses.extend(self.world.finger_poses());
-        poses.extend(self.world.objects());
+        self.model.moving_poses(poses);
     }
 
-    /// Adds `velocity` (m/s, Z up) to the velocity of the `index`-th object: a push, for tests and experiments.
-    pub fn push_object(&mut self, index: usize, velocity: Vec3) {
-        self.world.push(index, velocity);
-    }
-
-    /// Sets gravity (m/s², Z up) for the rest of the episode; the arm stays compensated. Shaking gravity is the same,
+    /// Sets gravity (m/s², Z up) for the rest of the episode; an arm stays compensated. Shaking gravity is the same,
     /// for a held object, as shaking the hand.
     pub fn set_gravity(&mut self, gravity: Vec3) {
-        self.world.set_gravity(gravity);
+        self.model.set_gravity(gravity);
     }
 
-    /// Where the grip site would go under a chunk of actions, one point per action, in Bevy's frame (Y up), relative
-    /// to the arena's origin. For drawing candidates: the controller's own law on the arm's mass matrix in coarse steps,
-    /// without the physics world, so without contacts.
+    fn arm(&self) -> Option<&ArmModel> {
+        self.model.as_arm()
+    }
+
+    /// What the task of an arm sees of this arena.
+    #[must_use]
+    pub fn view(&self) -> Option<ArenaView<'_>> {
+        self.arm().map(ArmModel::view)
+    }
+
+    /// The gripper's command: -1 open, 1 closed.
+    #[must_use]
+    pub fn gripper_command(&self) -> Option<f64> {
+        self.arm().map(ArmModel::gripper_command)
+    }
+
+    /// Adds `velocity` (m/s, Z up) to the velocity of the `index`-th free object, if there is one: a push, for tests
+    /// and experiments.
+    pub fn push_object(&mut self, index: usize, velocity: Vec3) {
+        if let Some(arm) = self.model.as_arm_mut() {
+            arm.push_object(index, velocity);
+        }
+    }
+
+    /// Where the grip site of an arm would go under a chunk of actions, one point per action, in Bevy's frame (Y up),
+    /// relative to the arena's origin. For drawing candidates: the controller's own law on the arm's mass matrix in
+    /// coarse steps, without the physics world, so without contacts. Nothing for a task without an arm.
     ///
     /// # Shapes
     /// `actions`: `[h, 7]`, flat.
     #[must_use]
     pub fn predict_path(&self, actions: &[f32]) -> Vec<Vec3> {
-        let dt = self.task.physics().control_period_secs / f64::from(PREDICTION_SUBSTEPS);
-        let (mut positions, mut velocities, mut pose) = (self.joints.positions, self.joints.velocities, self.pose);
-        let (chunks, _) = actions.as_chunks::<ACTION_DIM>();
-        chunks
-            .iter()
-            .map(|action| {
-                let goal = Goal::new(&self.robot.controller, &pose, &action.map(|value| value.clamp(-1.0, 1.0)));
-                for _ in 0..PREDICTION_SUBSTEPS {
-                    let torques = self.arm.torques(&self.chain, &pose, &goal, &positions, &velocities, dt);
-                    let accelerations = torques.free_accelerations();
-                    for (((position, velocity), acceleration), link) in
-                        positions.iter_mut().zip(&mut velocities).zip(accelerations).zip(&self.robot.links)
-                    {
-                        *velocity += acceleration * dt;
-                        *position = (*position + *velocity * dt).clamp(link.limits[0], link.limits[1]);
-                    }
-                    pose = self.chain.pose(&positions);
-                }
-                frames::to_bevy(pose.site.as_vec3())
-            })
-            .collect()
+        self.arm().map_or_else(Vec::new, |arm| arm.predict_path(actions))
     }
 
-    /// Pose of the grip site in Bevy's frame, relative to the arena's origin.
+    /// The grip site of an arm in Bevy's frame, relative to the arena's origin.
     #[must_use]
-    pub fn grip_site(&self) -> Vec3 {
-        frames::to_bevy(self.pose.site.as_vec3())
+    pub fn grip_site(&self) -> Option<Vec3> {
+        self.arm().map(ArmModel::grip_site)
     }
 }
 

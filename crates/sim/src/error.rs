@@ -15,6 +15,14 @@ pub enum SimError {
         /// The nearest name, if one is near.
         suggestion: Option<String>,
     },
+    /// The task has no scripted expert.
+    #[error(
+        "the task `{task}` has no scripted expert, so nobody can demonstrate it; learn it online, or choose `lift`"
+    )]
+    NoExpert {
+        /// Name of the task.
+        task: String,
+    },
     /// A data file cannot be read.
     #[error("cannot read {}: {message}; check the path and its permissions", path.display())]
     Read {

@@ -46,7 +46,7 @@ pub struct ExpertNoise {
 
 impl ExpertNoise {
     /// Disturbs an action and clips it to [-1, 1].
-    pub fn apply(&self, action: &mut [f32; ACTION_DIM], random: &mut impl Rng) {
+    pub fn apply(&self, action: &mut [f32], random: &mut impl Rng) {
         // The same number of draws in every step, whatever the settings: streams stay comparable.
         let replace = random.random::<f32>() < self.random_action_probability;
         for value in action {

@@ -17,7 +17,7 @@ pub(crate) struct RigidInertia {
 }
 
 impl RigidInertia {
-    const ZERO: Self = Self { mass: 0.0, center: DVec3::ZERO, inertia: DMat3::ZERO };
+    pub(crate) const ZERO: Self = Self { mass: 0.0, center: DVec3::ZERO, inertia: DMat3::ZERO };
 
     fn from_data(inertial: &Inertial) -> Self {
         Self {
@@ -43,7 +43,7 @@ impl RigidInertia {
     }
 
     /// Two bodies of one frame, fixed to each other.
-    fn merge(&self, other: &Self) -> Self {
+    pub(crate) fn merge(&self, other: &Self) -> Self {
         let mass = self.mass + other.mass;
         if mass <= 0.0 {
             return Self::ZERO;

@@ -19,12 +19,15 @@
 //! - observations are of the moment; robosuite's poses are one physics step old, and its relative ones a control step.
 
 mod arena;
+mod arm;
 mod controller;
 mod error;
 mod expert;
 pub mod frames;
 mod kinematics;
 mod linalg;
+mod mechanism;
+mod model;
 mod physics;
 mod plugin;
 mod robot;
@@ -33,11 +36,13 @@ mod task;
 #[cfg(feature = "render")]
 pub mod visual;
 
-pub use arena::{BodyPose, SimArena, StateRecord};
+pub use arena::{SimArena, StateRecord};
+pub use arm::ArmModel;
 pub use controller::ACTION_DIM;
 pub use error::SimError;
 pub use expert::{ExpertMemory, ExpertNoise};
 pub use kinematics::{ArmPose, Chain};
+pub use model::{BodyPose, BodyShape, Capsule, Model};
 pub use plugin::{Arena, SimBody, SimFault, SimFaults, SimPlugin, SimSystems};
 pub use robot::{ARM_JOINTS, Base, BoxCollider, Controller, Gripper, Hand, Home, Inertial, Link, Robot};
-pub use task::{ArenaView, Lift, LiftScene, Start, Task, TaskOutcome, task, tasks};
+pub use task::{ArenaView, ArmTask, ControlTask, Lift, LiftScene, Start, Task, TaskOutcome, task, tasks};

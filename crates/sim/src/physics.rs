@@ -288,7 +288,7 @@ impl World {
     }
 }
 
-fn integration_parameters(settings: &PhysicsSettings, dt: f64) -> IntegrationParameters {
+pub(crate) fn integration_parameters(settings: &PhysicsSettings, dt: f64) -> IntegrationParameters {
     let softness = SpringCoefficients {
         natural_frequency: settings.contact_frequency_hz as f32,
         damping_ratio: settings.contact_damping_ratio as f32,
@@ -311,7 +311,7 @@ fn integration_parameters(settings: &PhysicsSettings, dt: f64) -> IntegrationPar
     }
 }
 
-fn collider(builder: ColliderBuilder, friction: f64, groups: InteractionGroups) -> ColliderBuilder {
+pub(crate) fn collider(builder: ColliderBuilder, friction: f64, groups: InteractionGroups) -> ColliderBuilder {
     // Of two surfaces the rougher one counts, as in MuJoCo.
     builder.friction(friction as f32).friction_combine_rule(CoefficientCombineRule::Max).collision_groups(groups)
 }

@@ -16,10 +16,11 @@ use crate::arena::{SimArena, StateRecord};
 use crate::error::SimError;
 use crate::expert::{ExpertMemory, ExpertNoise};
 use crate::frames;
+use crate::model::BodyShape;
 use crate::robot::Robot;
 use crate::task::{Task, task};
 
-/// Simulates arenas: one agent entity each, with a robot and a task.
+/// Simulates arenas: one agent entity each, with a task and what moves in it.
 ///
 /// Each arena has a physics world of its own, so an episode depends on its seed and its actions alone, whatever the
 /// number of arenas and the order of steps. Adds [`AgentPlugin`] if it is missing.
@@ -32,6 +33,9 @@ use crate::task::{Task, task};
 /// | `Transform` | where the arena stands in the scene |
 ///
 /// Its children are [`SimBody`]s with a `Transform`, one for each link, object and fixture.
+///
+/// The app's fixed period is set to the task's control period. Whoever changes it changes how fast episodes pass on a
+/// clock, not the physics: one tick is always one control step of the task.
 #[derive(Debug, Clone)]
 pub struct SimPlugin {
     /// Name of the task, one of [`tasks`](crate::tasks).
@@ -77,12 +81,16 @@ impl SimPlugin {
     /// The task and the robot that the plugin would use.
     ///
     /// # Errors
-    /// An unknown task. Ask before building the app; the plugin itself logs the error and ends the app.
+    /// An unknown task, or a script that should act in a task without an expert. Ask before building the app; the
+    /// plugin itself logs the error and ends the app.
     pub fn resolve(&self) -> Result<(Arc<dyn Task>, Arc<Robot>), SimError> {
         let task = match &self.custom_task {
             Some(custom) => custom.clone(),
             None => task(&self.task)?,
         };
+        if self.mode == AgentMode::Scripted && !task.has_expert() {
+            return Err(SimError::NoExpert { task: task.name().to_owned() });
+        }
         let robot = match &self.robot {
             Some(robot) => robot.clone(),
             None => Robot::panda()?,
@@ -118,8 +126,8 @@ impl Arena {
 pub struct SimBody {
     /// Name: `mount`, `link0` to `link7`, `hand`, `finger_left`, `finger_right`, the task's objects and fixtures.
     pub name: String,
-    /// Half extents of a box along its own axes; none for parts of the robot. Objects may change theirs at a reset.
-    pub half_extents: Option<Vec3>,
+    /// Its plain shape. Objects may change theirs at a reset.
+    pub shape: BodyShape,
 }
 
 /// The row of a [`SimBody`] among its arena's bodies.
@@ -194,7 +202,7 @@ impl Plugin for SimPlugin {
                 return;
             }
         };
-        app.insert_resource(Time::<Fixed>::from_seconds(task.physics().control_period_secs));
+        app.insert_resource(Time::<Fixed>::from_seconds(task.control_period_secs()));
         let side = (1..).find(|side| side * side >= self.arenas).unwrap_or(1).max(1);
         for index in 0..self.arenas {
             let sim = SimArena::new(task.clone(), robot.clone(), 0);
@@ -212,11 +220,7 @@ impl Plugin for SimPlugin {
                 .with_children(|children| {
                     for (row, body) in bodies.into_iter().enumerate() {
                         let transform = frames::transform(&body.pose);
-                        children.spawn((
-                            SimBody { name: body.name, half_extents: body.half_extents },
-                            BodyIndex(row),
-                            transform,
-                        ));
+                        children.spawn((SimBody { name: body.name, shape: body.shape }, BodyIndex(row), transform));
                     }
                 });
         }
@@ -243,10 +247,10 @@ fn reset_arenas(
         let fresh = arena.sim.bodies();
         for child in children {
             if let Ok((row, mut body)) = bodies.get_mut(*child)
-                && let Some(half_extents) = fresh.get(row.0).map(|body| body.half_extents)
-                && body.half_extents != half_extents
+                && let Some(shape) = fresh.get(row.0).map(|body| &body.shape)
+                && body.shape != *shape
             {
-                body.half_extents = half_extents;
+                body.shape = shape.clone();
             }
         }
     }
@@ -257,8 +261,10 @@ fn act_as_expert(
     mut agents: Query<(&Agent, &AgentMode, &Episode, &Arena, &ExpertNoise, &mut Expert, &mut Action)>,
 ) {
     for (agent, mode, episode, arena, noise, mut expert, mut action) in &mut agents {
-        if *mode == AgentMode::Scripted && episode.is_active() {
-            let mut values = arena.sim.expert(&mut expert.0);
+        if *mode == AgentMode::Scripted
+            && episode.is_active()
+            && let Some(mut values) = arena.sim.expert(&mut expert.0)
+        {
             noise.apply(&mut values, streams.get(Purpose::Expert, agent.0));
             action.set(&values);
         }

@@ -1,5 +1,6 @@
 //! Tasks: what is in an arena, how it starts, what is seen of it, when it is solved, and how an expert solves it.
 
+mod control;
 mod lift;
 
 use std::sync::Arc;
@@ -11,14 +12,14 @@ use onestep_agent::AgentSpec;
 use crate::SimError;
 use crate::controller::ACTION_DIM;
 use crate::expert::ExpertMemory;
+use crate::model::Model;
 use crate::robot::{ARM_JOINTS, Robot};
 use crate::scene::{Fixture, Object, PhysicsSettings};
 
+pub use control::ControlTask;
 pub use lift::{Lift, LiftScene};
 
-/// A task for a robot in an arena.
-///
-/// Everything is in the benchmark's frame (Z up, metres), where the task's published numbers live.
+/// A task in an arena: what a policy must know, and the mechanism that answers to its actions.
 pub trait Task: std::fmt::Debug + Send + Sync + 'static {
     /// Name of the task.
     fn name(&self) -> &'static str;
@@ -26,6 +27,23 @@ pub trait Task: std::fmt::Debug + Send + Sync + 'static {
     /// What a policy must know.
     fn spec(&self) -> AgentSpec;
 
+    /// Simulated time of one control step.
+    fn control_period_secs(&self) -> f64;
+
+    /// Whether a scripted expert can show how the task is done. Without one there are no demonstrations.
+    fn has_expert(&self) -> bool {
+        false
+    }
+
+    /// The mechanism in the initial state of `seed`. The same seed gives the same state. A task without an arm does
+    /// not read the robot.
+    fn model(self: Arc<Self>, robot: &Arc<Robot>, seed: u64) -> Box<dyn Model>;
+}
+
+/// A task for an arm with a gripper, simulated by [`ArmModel`](crate::ArmModel).
+///
+/// Everything is in the benchmark's frame (Z up, metres), where the task's published numbers live.
+pub trait ArmTask: Task {
     /// How physics is stepped.
     fn physics(&self) -> &PhysicsSettings;
 
@@ -44,8 +62,10 @@ pub trait Task: std::fmt::Debug + Send + Sync + 'static {
     /// What a state means for the task.
     fn outcome(&self, view: &ArenaView<'_>) -> TaskOutcome;
 
-    /// A scripted expert's action in a state, without noise.
-    fn expert(&self, view: &ArenaView<'_>, memory: &mut ExpertMemory) -> [f32; ACTION_DIM];
+    /// A scripted expert's action in a state, without noise, if there is an expert.
+    fn expert(&self, _view: &ArenaView<'_>, _memory: &mut ExpertMemory) -> Option<[f32; ACTION_DIM]> {
+        None
+    }
 }
 
 /// An initial state.
@@ -86,7 +106,7 @@ pub struct TaskOutcome {
 /// Names of all tasks.
 #[must_use]
 pub fn tasks() -> &'static [&'static str] {
-    &["lift"]
+    &["lift", "inverted-pendulum", "inverted-double-pendulum", "reacher", "hopper", "half-cheetah", "walker2d"]
 }
 
 /// The task of that name, with its embedded scene.
@@ -96,6 +116,12 @@ pub fn tasks() -> &'static [&'static str] {
 pub fn task(name: &str) -> Result<Arc<dyn Task>, SimError> {
     match name {
         "lift" => Ok(Arc::new(Lift::new(LiftScene::embedded()?))),
+        "inverted-pendulum" => Ok(Arc::new(ControlTask::InvertedPendulum)),
+        "inverted-double-pendulum" => Ok(Arc::new(ControlTask::InvertedDoublePendulum)),
+        "reacher" => Ok(Arc::new(ControlTask::Reacher)),
+        "hopper" => Ok(Arc::new(ControlTask::Hopper)),
+        "half-cheetah" => Ok(Arc::new(ControlTask::HalfCheetah)),
+        "walker2d" => Ok(Arc::new(ControlTask::Walker2d)),
         _ => {
             let nearest = tasks()
                 .iter()
@@ -126,7 +152,9 @@ mod tests {
     #[test]
     fn an_unknown_task_lists_the_known_ones() {
         let error = task("lfit").unwrap_err().to_string();
-        assert_eq!(error, "there is no task `lfit`; the tasks are: lift. Did you mean `lift`?");
-        assert_eq!(task("tool-hang").unwrap_err().to_string(), "there is no task `tool-hang`; the tasks are: lift");
+        let known = tasks().join(", ");
+        assert_eq!(error, format!("there is no task `lfit`; the tasks are: {known}. Did you mean `lift`?"));
+        let error = task("tool-hang").unwrap_err().to_string();
+        assert_eq!(error, format!("there is no task `tool-hang`; the tasks are: {known}"));
     }
 }

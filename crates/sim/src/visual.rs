@@ -17,10 +17,10 @@ use bevy::{
 
 pub use description::{Part, RobotVisual, Surface, VisualError};
 pub use mesh::{lathe, rounded_box};
-pub use scene::default_camera;
+pub use scene::{default_camera, task_camera};
 pub use surface::{Shape, Shell};
 
-use crate::SimBody;
+use crate::{BodyShape, SimBody};
 
 /// Hangs meshes on all simulated bodies and lights the scene.
 ///
@@ -58,7 +58,7 @@ impl Plugin for SimVisualPlugin {
             RobotVisual { same_as: BTreeMap::new(), materials: BTreeMap::new(), links: BTreeMap::new() }
         });
         app.insert_resource(Looks { robot, links: BTreeMap::new(), materials: BTreeMap::new() });
-        app.add_systems(PostUpdate, dress_bodies.before(TransformSystems::Propagate));
+        app.add_systems(PostUpdate, (dress_bodies, scene::place_cameras).chain().before(TransformSystems::Propagate));
         if self.scene {
             scene::add(app, self.shadow_distance_meters);
         }
@@ -101,10 +101,16 @@ fn dress_bodies(
         let name: &str = &body.name;
         let dresses = if looks.robot.parts(name).is_some() {
             looks.link(name, &mut meshes, &mut materials)
-        } else if let Some(half_extents) = body.half_extents {
-            scene::object(name, half_extents, &mut looks.materials, &mut meshes, &mut materials, &mut images)
         } else {
-            Vec::new()
+            match &body.shape {
+                BodyShape::Described => Vec::new(),
+                BodyShape::Box(half) => {
+                    scene::object(name, *half, &mut looks.materials, &mut meshes, &mut materials, &mut images)
+                }
+                BodyShape::Capsules(capsules) => {
+                    scene::capsules(name, capsules, &mut looks.materials, &mut meshes, &mut materials)
+                }
+            }
         };
         // A body needs a visibility of its own, or its children are drawn without asking their parents.
         commands.entity(entity).insert_if_new(Visibility::default()).with_children(|parent| {

@@ -10,7 +10,7 @@ use bevy::math::Vec3;
 use bevy::time::TimeUpdateStrategy;
 use bevy::transform::components::Transform;
 use onestep_agent::prelude::*;
-use onestep_sim::{Arena, ExpertMemory, ExpertNoise, Robot, SimArena, SimBody, SimFaults, SimPlugin, task};
+use onestep_sim::{Arena, ExpertMemory, ExpertNoise, Robot, SimArena, SimBody, SimError, SimFaults, SimPlugin, task};
 
 fn app(plugin: SimPlugin) -> App {
     let mut app = App::new();
@@ -41,7 +41,7 @@ fn episodes_are_the_same_in_an_app_and_by_hand_and_beside_others() {
                 *hand = Some((arena, ExpertMemory::default()));
             }
             let Some((arena, memory)) = hand else { panic!("the episode did not start at its first step") };
-            let action = arena.expert(memory);
+            let action = arena.expert(memory).unwrap();
             arena.step(&action).unwrap();
             let sim = app.world().get::<Arena>(*entity).unwrap().sim();
             assert_eq!(sim.hash(), arena.hash(), "step {} of {entity}", episode.step);
@@ -109,7 +109,7 @@ fn bodies_follow_the_simulation() {
     assert_eq!(children.len(), expected.len());
     for (child, body) in children.into_iter().zip(expected) {
         let sim_body = app.world().get::<SimBody>(child).unwrap();
-        assert_eq!((&sim_body.name, sim_body.half_extents), (&body.name, body.half_extents));
+        assert_eq!((&sim_body.name, &sim_body.shape), (&body.name, &body.shape));
         let transform = app.world().get::<Transform>(child).unwrap();
         assert_eq!(*transform, onestep_sim::frames::transform(&body.pose), "{}", body.name);
     }
@@ -133,6 +133,54 @@ fn a_fault_stops_its_arena_and_no_other() {
     assert_eq!(*app.world().get::<AgentMode>(agents[1]).unwrap(), AgentMode::Scripted);
     assert_eq!(app.world().get::<Episode>(agents[1]).unwrap().step, 6);
     assert!(app.world().get::<NextObservation>(agents[0]).unwrap().values().iter().all(|value| value.is_finite()));
+}
+
+#[test]
+fn control_tasks_are_the_same_in_an_app_and_by_hand_and_beside_others() {
+    for name in ["inverted-pendulum", "inverted-double-pendulum", "reacher", "hopper", "half-cheetah", "walker2d"] {
+        let mut app = app(SimPlugin { task: name.into(), arenas: 3, mode: AgentMode::Human, ..SimPlugin::default() });
+        let period = task(name).unwrap().control_period_secs();
+        let step = Duration::from_secs_f64(period);
+        app.insert_resource(TimeUpdateStrategy::ManualDuration(step));
+        let agents = agents(&mut app);
+        let mut by_hand: Vec<Option<SimArena>> = (0..3).map(|_| None).collect();
+        for tick in 0..60 {
+            for (index, entity) in agents.iter().enumerate() {
+                let mut action = app.world_mut().get_mut::<Action>(*entity).unwrap();
+                let values: Vec<f32> =
+                    (0..action.values().len()).map(|i| ((tick * 7 + i * 3 + index) % 9) as f32 / 4.0 - 1.0).collect();
+                action.set(&values);
+            }
+            app.update();
+            for (entity, hand) in agents.iter().zip(&mut by_hand) {
+                let episode = app.world().get::<Episode>(*entity).unwrap();
+                if episode.step == 1 {
+                    *hand = Some(SimArena::new(task(name).unwrap(), Robot::panda().unwrap(), episode.seed));
+                }
+                let arena = hand.as_mut().unwrap();
+                arena.step(app.world().get::<Action>(*entity).unwrap().values()).unwrap();
+                let sim = app.world().get::<Arena>(*entity).unwrap().sim();
+                assert_eq!(sim.hash(), arena.hash(), "{name}, step {} of {entity}", episode.step);
+                assert_eq!(app.world().get::<NextObservation>(*entity).unwrap().values(), arena.observation());
+            }
+        }
+        let children = app.world().get::<Children>(agents[0]).unwrap();
+        let expected = app.world().get::<Arena>(agents[0]).unwrap().sim().bodies();
+        assert_eq!(children.len(), expected.len());
+        for (child, body) in children.iter().zip(expected) {
+            let transform = app.world().get::<Transform>(child).unwrap();
+            assert_eq!(*transform, onestep_sim::frames::transform(&body.pose), "{name}: {}", body.name);
+        }
+    }
+}
+
+#[test]
+fn a_script_for_a_task_without_an_expert_ends_the_app() {
+    let plugin = SimPlugin { task: "hopper".to_owned(), mode: AgentMode::Scripted, ..SimPlugin::default() };
+    assert_eq!(plugin.resolve().unwrap_err(), SimError::NoExpert { task: "hopper".to_owned() });
+    let mut app = App::new();
+    app.add_plugins((MinimalPlugins, plugin));
+    assert!(app.run().is_error());
 }
 
 #[test]

@@ -89,7 +89,7 @@ fn predict_paths(
         let candidates = set.actions.chunks_exact(chunk).zip(&set.q).enumerate();
         let drawn = candidates.filter(|(index, _)| *index == set.chosen || index.is_multiple_of(stride));
         let made = drawn.map(|(index, (actions, q))| CandidatePath {
-            points: std::iter::once(start).chain(arena.sim().predict_path(actions)).collect(),
+            points: start.into_iter().chain(arena.sim().predict_path(actions)).collect(),
             color: value_color(*q, low, high),
             chosen: index == set.chosen,
         });

@@ -13,7 +13,7 @@ use std::{fmt::Write as _, path::PathBuf, process::ExitCode};
 use clap::{Args, Parser, Subcommand};
 use onestep::{
     RunError,
-    config::{ConfigSources, PRESETS, RunConfig, Setting, tasks},
+    config::{ConfigSources, PRESETS, RunConfig, Setting, has_expert, tasks},
     learn::{AlgorithmConfig, PolicyHandle, checkpoint, prepare},
     run::{Role, build_app},
 };
@@ -160,7 +160,8 @@ fn start_log() {
 fn list() {
     let mut text = String::from("tasks\n");
     for task in tasks() {
-        let _ = writeln!(text, "  {task}");
+        let start = if has_expert(task) { "demonstrations by a script" } else { "learned online from the start" };
+        let _ = writeln!(text, "  {task:<26}{start}");
     }
     text.push_str("algorithms\n");
     for name in AlgorithmConfig::NAMES {

@@ -66,7 +66,7 @@ pub(super) fn record(args: &RecordArgs) -> Result<()> {
     let report = record_rollout(&options, |app| {
         add_plugins(app, &config, &Role::Show(policy));
         app.add_plugins(OnestepVisualPlugins);
-        app.world_mut().spawn(onestep::sim::visual::default_camera());
+        app.world_mut().spawn(onestep::sim::visual::task_camera(&config.task));
         Ok::<(), RunError>(())
     })?;
     say(&format!("{} pictures of {} control steps, drawn by {}", report.frames, report.ticks, report.adapter));

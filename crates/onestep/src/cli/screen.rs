@@ -170,7 +170,7 @@ pub(super) fn kind_name(kind: EvaluationKind) -> &'static str {
 /// One evaluation in one line.
 pub(super) fn evaluation_line(evaluation: &Evaluation) -> String {
     let place = format!("{}, {} steps", kind_name(evaluation.kind), grouped(evaluation.env_steps));
-    format!("success {place:<40} {}", success(&evaluation.report))
+    format!("success {place:<40} {}, mean return {:.2}", success(&evaluation.report), evaluation.report.mean_return)
 }
 
 /// The success rate with its interval.

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use onestep::{
     RunError,
+    config::has_expert,
     data::{Format, WriteOptions, write_episodes},
     folder::{EvaluationKind, RunFolder},
     run::{collect_demonstrations, read_demonstrations},
@@ -70,6 +71,9 @@ pub(super) fn train(args: TrainArgs) -> Result<()> {
                 config.seed,
                 path.display()
             ));
+            if !has_expert(&config.task) && from_file.is_none() {
+                say("nobody demonstrates this task: no demonstrations, no offline phase, learning starts online");
+            }
             let trainer = match &from_file {
                 Some(_) => Trainer::with_demonstrations(config, Some(folder.clone()), from_file.as_ref(), &mut screen)?,
                 None => Trainer::new(config, Some(folder.clone()), &mut screen)?,
@@ -100,7 +104,8 @@ pub(super) fn train(args: TrainArgs) -> Result<()> {
 fn finished(report: &TrainReport, folder: &RunFolder) {
     for kind in [EvaluationKind::AfterOffline, EvaluationKind::Final] {
         if let Some(report) = report.evaluation(kind) {
-            say(&format!("success {:<24} {}", kind_name(kind), success(report)));
+            let (name, mean) = (kind_name(kind), report.mean_return);
+            say(&format!("success {name:<24} {}, mean return {mean:.2}", success(report)));
         }
     }
     let path = folder.path().display();

@@ -50,7 +50,8 @@ pub struct DemonstrationConfig {
     /// path starts at the working directory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<PathBuf>,
-    /// How many episodes; of a file, at most so many from its beginning.
+    /// How many episodes; of a file, at most so many from its beginning. For a task without a scripted expert presets
+    /// say 0, and 0 updates of the offline phase.
     pub episodes: usize,
     /// Standard deviation of the Gaussian noise that is added to every number of the expert's action. An action's
     /// numbers lie in [-1, 1].
@@ -291,6 +292,16 @@ impl RunConfig {
         if !(0.0..=1.0).contains(&random_action_probability) {
             return wrong("demonstrations.random_action_probability", "must lie between 0 and 1");
         }
+        if episodes > 0 && self.demonstrations.file.is_none() && !has_expert(&self.task) {
+            return wrong(
+                "demonstrations.episodes",
+                &format!(
+                    "is {episodes}, but `{}` has no scripted expert; leave it out or set demonstrations.episodes=0, and \
+                     the run learns online from the start",
+                    self.task
+                ),
+            );
+        }
         if episodes == 0 && self.learner.offline_updates > 0 {
             return wrong(
                 "demonstrations.episodes",
@@ -320,6 +331,12 @@ pub fn tasks() -> Vec<&'static str> {
     onestep_sim::tasks().to_vec()
 }
 
+/// Whether a scripted expert can demonstrate the task. A run of any other task has no demonstrations and no offline phase.
+#[must_use]
+pub fn has_expert(task: &str) -> bool {
+    onestep_sim::task(task).is_ok_and(|task| task.has_expert())
+}
+
 /// The table of a preset with what it says about this task.
 fn base(task: &str, preset: &str) -> Result<Table, ConfigError> {
     known("task", task, onestep_sim::tasks())?;
@@ -333,6 +350,13 @@ fn base(task: &str, preset: &str) -> Result<Table, ConfigError> {
         && let Some(Value::Table(own)) = tasks.remove(task)
     {
         merge(&mut table, &own);
+    }
+    if !has_expert(task) {
+        for (section, key) in [("demonstrations", "episodes"), ("learner", "offline_updates")] {
+            if let Some(Value::Table(section)) = table.get_mut(section) {
+                section.insert(key.to_owned(), Value::Integer(0));
+            }
+        }
     }
     table.insert("task".to_owned(), Value::String(task.to_owned()));
     table.insert("preset".to_owned(), Value::String(preset.to_owned()));

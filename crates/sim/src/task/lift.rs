@@ -4,6 +4,7 @@
 //! of now. Its contacts are MuJoCo's, ours are rapier's.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use bevy::math::{DQuat, DVec3};
 use bevy_rapier3d::rapier::glamx::DPose3;
@@ -13,10 +14,12 @@ use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 use serde::Deserialize;
 
-use super::{ArenaView, Start, Task, TaskOutcome};
+use super::{ArenaView, ArmTask, Start, Task, TaskOutcome};
 use crate::SimError;
+use crate::arm::ArmModel;
 use crate::controller::ACTION_DIM;
 use crate::expert::{ExpertMemory, GraspLift};
+use crate::model::Model;
 use crate::robot::{ARM_JOINTS, Robot};
 use crate::scene::{self, Fixture, Object, PhysicsSettings, RobotPlacement, Table};
 
@@ -181,6 +184,20 @@ impl Task for Lift {
         )
     }
 
+    fn control_period_secs(&self) -> f64 {
+        self.scene.physics.control_period_secs
+    }
+
+    fn has_expert(&self) -> bool {
+        true
+    }
+
+    fn model(self: Arc<Self>, robot: &Arc<Robot>, seed: u64) -> Box<dyn Model> {
+        Box::new(ArmModel::new(self, robot.clone(), seed))
+    }
+}
+
+impl ArmTask for Lift {
     fn physics(&self) -> &PhysicsSettings {
         &self.scene.physics
     }
@@ -235,7 +252,7 @@ impl Task for Lift {
         TaskOutcome { reward: if success { 0.0 } else { -1.0 }, terminated: success, success }
     }
 
-    fn expert(&self, view: &ArenaView<'_>, memory: &mut ExpertMemory) -> [f32; ACTION_DIM] {
-        self.expert.act(view, memory)
+    fn expert(&self, view: &ArenaView<'_>, memory: &mut ExpertMemory) -> Option<[f32; ACTION_DIM]> {
+        Some(self.expert.act(view, memory))
     }
 }

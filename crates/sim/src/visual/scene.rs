@@ -21,9 +21,14 @@ use bevy::{
 };
 
 use super::{Dress, mesh::rounded_box, usable};
+use crate::{Arena, Capsule, SimBody};
 
 /// Colour of the far distance, where the ground fades away.
 const HORIZON: Color = Color::linear_rgb(0.86, 0.93, 1.04);
+
+/// Where the camera for an arm stands, and what it looks at.
+const DEFAULT_EYE: Vec3 = Vec3::new(1.12, 1.42, 1.08);
+const DEFAULT_LOOK_AT: Vec3 = Vec3::new(-0.27, 1.03, -0.02);
 
 /// A camera that looks at the first arena from the front and the side, a little from above.
 ///
@@ -33,7 +38,7 @@ pub fn default_camera() -> impl Bundle {
     (
         Camera3d::default(),
         Projection::Perspective(PerspectiveProjection { fov: 38f32.to_radians(), near: 0.05, ..Default::default() }),
-        Transform::from_xyz(1.12, 1.42, 1.08).looking_at(Vec3::new(-0.27, 1.03, -0.02), Vec3::Y),
+        Transform::from_translation(DEFAULT_EYE).looking_at(DEFAULT_LOOK_AT, Vec3::Y),
         // Everything, the sky too, goes through the same tone curve, so the ground fades into it without an edge.
         Hdr,
         Tonemapping::AgX,
@@ -44,6 +49,47 @@ pub fn default_camera() -> impl Bundle {
         },
         Msaa::Sample4,
     )
+}
+
+/// A camera for a task: [`default_camera`] for an arm, else one that sees the mechanism from the side and goes along
+/// with it.
+#[must_use]
+pub fn task_camera(task: &str) -> impl Bundle {
+    let (eye, look_at) = match task {
+        "reacher" => (Vec3::new(0.0, 0.84, 0.46), Vec3::new(0.0, 0.0, 0.02)),
+        "inverted-pendulum" | "inverted-double-pendulum" => (Vec3::new(0.5, 1.5, 3.6), Vec3::new(0.0, 1.15, 0.0)),
+        "half-cheetah" => (Vec3::new(0.7, 1.0, 3.3), Vec3::new(0.0, 0.5, 0.0)),
+        "hopper" | "walker2d" => (Vec3::new(0.7, 1.2, 3.3), Vec3::new(0.0, 0.75, 0.0)),
+        _ => (DEFAULT_EYE, DEFAULT_LOOK_AT),
+    };
+    let follows = matches!(task, "hopper" | "half-cheetah" | "walker2d");
+    (default_camera(), CameraPlace(Transform::from_translation(eye).looking_at(look_at, Vec3::Y)), FollowTorso(follows))
+}
+
+/// Where a camera stands while the torso is at the arena's origin.
+#[derive(Component, Debug, Clone, Copy)]
+pub(super) struct CameraPlace(Transform);
+
+/// Whether a camera goes along with the first arena's body of the name `torso`.
+#[derive(Component, Debug, Clone, Copy)]
+pub(super) struct FollowTorso(bool);
+
+pub(super) fn place_cameras(
+    mut cameras: Query<(&CameraPlace, &FollowTorso, &mut Transform), Without<SimBody>>,
+    arenas: Query<(&onestep_agent::Agent, &Children), With<Arena>>,
+    bodies: Query<(&SimBody, &Transform)>,
+) {
+    for (place, follow, mut transform) in &mut cameras {
+        let first = arenas.iter().min_by_key(|(agent, _)| **agent).filter(|_| follow.0);
+        let torso = first.and_then(|(_, children)| {
+            children.iter().filter_map(|child| bodies.get(child).ok()).find(|(body, _)| body.name == "torso")
+        });
+        let along = torso.map_or(0.0, |(_, torso)| torso.translation.x);
+        let wanted = Transform { translation: place.0.translation + Vec3::X * along, ..place.0 };
+        if *transform != wanted {
+            *transform = wanted;
+        }
+    }
 }
 
 pub(super) fn add(app: &mut App, shadow_distance_meters: f32) {
@@ -163,6 +209,39 @@ pub(super) fn object(
         material: paint,
         transform: Transform::IDENTITY,
     }]
+}
+
+/// A body of capsules, as the control tasks have them. Parts of a left leg and targets stand out from the rest.
+pub(super) fn capsules(
+    name: &str,
+    capsules: &[Capsule],
+    made: &mut BTreeMap<String, Handle<StandardMaterial>>,
+    meshes: &mut Assets<Mesh>,
+    materials: &mut Assets<StandardMaterial>,
+) -> Vec<Dress> {
+    let (key, color) = match name {
+        "target" => ("target", Color::srgb(0.80, 0.06, 0.05)),
+        "rail" | "rim" => ("rail", Color::srgb(0.16, 0.17, 0.19)),
+        "cart" | "torso" => ("trunk", Color::srgb(0.08, 0.30, 0.72)),
+        name if name.ends_with("_left") || name.starts_with('b') => ("far", Color::srgb(0.42, 0.16, 0.55)),
+        _ => ("near", Color::srgb(0.90, 0.62, 0.05)),
+    };
+    let paint = made.entry(format!("capsule/{key}")).or_insert_with(|| {
+        materials.add(StandardMaterial { base_color: color, perceptual_roughness: 0.38, ..StandardMaterial::default() })
+    });
+    let dress = |capsule: &Capsule| {
+        let axis = capsule.to - capsule.from;
+        Dress {
+            mesh: meshes.add(Capsule3d::new(capsule.radius.max(1e-3), axis.length())),
+            material: paint.clone(),
+            transform: Transform {
+                translation: 0.5 * (capsule.from + capsule.to),
+                rotation: Quat::from_rotation_arc(Vec3::Y, axis.normalize_or(Vec3::Y)),
+                scale: Vec3::ONE,
+            },
+        }
+    };
+    capsules.iter().map(dress).collect()
 }
 
 /// A table top with a steel frame and four legs that reach the ground.
