@@ -39,6 +39,8 @@ pub struct LearnerSchedule {
     pub offline_updates_per_tick: u32,
     /// Control steps of the online phase, all agents together. After them nothing is learned any more.
     pub online_steps: u64,
+    /// Online steps with uniformly random actions, before the policy acts: what learning from scratch starts from.
+    pub random_steps: u64,
     /// Online steps that are only stored, before the first online update.
     pub start_training: u64,
     /// Updates for each control step of each agent in the online phase (the update-to-data ratio).
@@ -52,6 +54,7 @@ impl Default for LearnerSchedule {
             offline_updates: 0,
             offline_updates_per_tick: 16,
             online_steps: u64::MAX,
+            random_steps: 0,
             start_training: 1_000,
             updates_per_step: 1.0,
         }

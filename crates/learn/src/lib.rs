@@ -27,6 +27,7 @@ pub use compute::{Compute, ComputeReport};
 pub use error::LearnError;
 pub use learner::{LearnFault, LearnPhase, LearnerPlugin, LearnerSchedule, LearnerState, Replaying};
 pub use metrics::LearnerMetrics;
+pub use noise::StreamNoise;
 pub use onestep_policy::{AlgorithmConfig, PolicySpec};
 pub use policy::{ActionChunk, CandidateSet, PolicyHandle, PolicyPlugin, PolicySource, prepare};
 pub use replay::{BatchBuffer, Replay, ReplayCursor, Transition};

@@ -4,7 +4,7 @@ use rand_distr::StandardNormal;
 
 /// A named random stream as the learning core takes its noise: drawn on the host, so that a seed means the same on
 /// every device.
-pub(crate) struct StreamNoise<'a, R: Rng>(pub &'a mut R);
+pub struct StreamNoise<'a, R: Rng>(pub &'a mut R);
 
 impl<R: Rng> NoiseSource for StreamNoise<'_, R> {
     fn fill_normal(&mut self, out: &mut [f32]) {

@@ -10,7 +10,7 @@ use onestep_policy::{AlgorithmConfig, Learner, NoiseSource, PolicySpec, SelectRe
 use crate::{
     Compute, ComputeReport, LearnError,
     compute::{self, ChosenDevice},
-    learner::{self, LearnFault, LearnerState, Replaying},
+    learner::{self, LearnFault, LearnPhase, LearnerSchedule, LearnerState, Replaying},
     noise::StreamNoise,
 };
 
@@ -243,11 +243,28 @@ pub(crate) fn prepare_in_world(world: &mut World) -> Result {
     Ok(())
 }
 
+/// What a request is made of; kept from tick to tick.
+#[derive(Default)]
+struct ActBuffers {
+    noise: Vec<f32>,
+    exploration: Vec<f32>,
+    observations: Vec<f32>,
+}
+
+fn append_normal(draws: &mut Vec<f32>, count: usize, source: &mut impl NoiseSource) {
+    let start = draws.len();
+    draws.resize(start + count, 0.0);
+    if let Some(new) = draws.get_mut(start..) {
+        source.fill_normal(new);
+    }
+}
+
 /// One tick of acting: who needs a chunk gets one, in one batch; then everybody takes the next action of theirs.
 #[allow(clippy::type_complexity, reason = "a Bevy query")]
 fn act(
     policy: Option<Res<PolicyHandle>>,
     settings: Res<ActSettings>,
+    schedule: Option<Res<LearnerSchedule>>,
     mut streams: ResMut<RandomStreams>,
     mut state: ResMut<LearnerState>,
     mut agents: Query<(
@@ -260,8 +277,7 @@ fn act(
         Option<&mut CandidateSet>,
         Has<Replaying>,
     )>,
-    mut noise: Local<Vec<f32>>,
-    mut observations: Local<Vec<f32>>,
+    mut buffers: Local<ActBuffers>,
 ) {
     let Some(policy) = policy else { return };
     let mut acting: Vec<_> = agents
@@ -272,31 +288,46 @@ fn act(
     if acting.is_empty() {
         return;
     }
-    let spec = policy.with(|learner| *learner.spec());
+    let (spec, explores) = policy.with(|learner| (*learner.spec(), learner.explores()));
+    // Who acts to learn explores; an evaluation has no learner.
+    let learning = schedule.filter(|_| state.phase == LearnPhase::Online);
+    let explores = explores && learning.is_some();
+    let at_random = learning.is_some_and(|schedule| state.env_steps < schedule.random_steps);
     let candidates = settings.candidates.unwrap_or_else(|| policy.algorithm().candidates()).max(1);
     let per_agent = candidates * spec.chunk_dim();
 
     let mut waiting = Vec::new();
+    let ActBuffers { noise, exploration, observations } = &mut *buffers;
     observations.clear();
     noise.clear();
+    exploration.clear();
     for (index, (agent, _, episode, observation, chunk, ..)) in acting.iter_mut().enumerate() {
         let is_used_up = (chunk.cursor + 1) * spec.action_dim > chunk.actions.len();
-        if episode.is_fresh() || is_used_up {
-            waiting.push(index);
-            observations.extend_from_slice(observation.values());
-            let start = noise.len();
-            noise.resize(start + per_agent, 0.0);
-            if let Some(own) = noise.get_mut(start..) {
-                StreamNoise(streams.get(Purpose::Exploration, agent.0)).fill_normal(own);
-            }
+        if !episode.is_fresh() && !is_used_up {
+            continue;
+        }
+        let mut own = StreamNoise(streams.get(Purpose::Exploration, agent.0));
+        if at_random {
+            chunk.actions.resize(spec.chunk_dim(), 0.0);
+            own.fill_uniform(&mut chunk.actions);
+            chunk.actions.iter_mut().for_each(|draw| *draw = 2.0 * *draw - 1.0);
+            (chunk.cursor, chunk.q) = (0, 0.0);
+            continue;
+        }
+        waiting.push(index);
+        observations.extend_from_slice(observation.values());
+        append_normal(noise, per_agent, &mut own);
+        if explores {
+            append_normal(exploration, spec.chunk_dim(), &mut own);
         }
     }
     if !waiting.is_empty() {
         let request = SelectRequest {
             agents: waiting.len(),
-            observations: &observations,
+            observations,
             candidates,
-            noise: &noise,
+            noise,
+            exploration: explores.then_some(exploration.as_slice()),
             return_candidates: settings.keep_candidates,
         };
         let selection = match policy.with(|learner| learner.select(&request)) {

@@ -300,7 +300,7 @@ impl Replay {
     /// A place is drawn among all transitions from which either `horizon` steps follow or the episode's end is
     /// reached; the open tail of an episode under way is left out until it has grown. For each:
     /// `valid[j]` is 1 while the episode lasts, `returns` is `Σ γ^j r_j` over the valid steps, `bootstrap` is
-    /// `γ^h (1 - terminated)`, and `critic_valid` is 1 where the whole chunk lies in one episode (its end may be the
+    /// `γ^n (1 - terminated)` with n the valid steps, and `critic_valid` is 1 where the whole chunk lies in one episode (its end may be the
     /// episode's end): a chunk whose tail was never executed has no value to regress onto (as in Q-chunking, Li et
     /// al. 2025).
     ///

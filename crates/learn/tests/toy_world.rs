@@ -66,12 +66,16 @@ fn tiny() -> MvpConfig {
 }
 
 fn toy_app(agents: u32, schedule: LearnerSchedule) -> App {
+    toy_app_of(AlgorithmConfig::Mvp(tiny()), agents, schedule)
+}
+
+fn toy_app_of(algorithm: AlgorithmConfig, agents: u32, schedule: LearnerSchedule) -> App {
     let mut app = App::new();
     app.add_plugins((
         MinimalPlugins,
         AgentPlugin { seed: 5 },
         PolicyPlugin {
-            source: PolicySource::Create { algorithm: AlgorithmConfig::Mvp(tiny()), compute: Compute::Cpu },
+            source: PolicySource::Create { algorithm, compute: Compute::Cpu },
             keep_candidates: true,
             ..default()
         },
@@ -147,6 +151,61 @@ fn an_offline_phase_without_demonstrations_says_so() {
     tick(&mut app, 1);
     let fault = state(&app).fault.as_ref().unwrap();
     assert!(matches!(fault.error, LearnError::TooFewTransitions { held: 0, .. }));
+}
+
+/// The actions of one agent in the first ticks.
+fn first_actions(app: &mut App, ticks: usize) -> Vec<f32> {
+    let mut actions = Vec::new();
+    for _ in 0..ticks {
+        tick(app, 1);
+        actions.push(app.world_mut().query::<&Action>().single(app.world()).unwrap().values()[0]);
+    }
+    actions
+}
+
+#[test]
+fn random_steps_come_first_and_look_random() {
+    let random = || LearnerSchedule { random_steps: 300, ..online() };
+    let actions = first_actions(&mut toy_app(1, random()), 300);
+    let mean = actions.iter().sum::<f32>() / 300.0;
+    let square = actions.iter().map(|action| action * action).sum::<f32>() / 300.0;
+    // Uniform on [-1, 1]: mean 0, mean square 1/3.
+    assert!(mean.abs() < 0.12 && (square - 1.0 / 3.0).abs() < 0.07, "mean {mean}, mean square {square}");
+    assert_eq!(first_actions(&mut toy_app(1, random()), 300), actions);
+    assert!(first_actions(&mut toy_app(1, online()), 300) != actions);
+}
+
+#[test]
+fn who_learns_from_scratch_explores_and_goes_on_after_an_interruption() {
+    let config = onestep_policy::FpmdConfig {
+        horizon: 1,
+        batch_size: 16,
+        actor_hidden: vec![24],
+        critic_hidden: vec![24],
+        candidates: 6,
+        temperature_every: 3,
+        ..onestep_policy::FpmdConfig::mean_flow()
+    };
+    let schedule = || LearnerSchedule { random_steps: 10, ..online() };
+    let app = || toy_app_of(AlgorithmConfig::FpmdM(config.clone()), 1, schedule());
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("checkpoint");
+    let mut whole = app();
+    tick(&mut whole, 37);
+    checkpoint::save(whole.world_mut(), &path).unwrap();
+    tick(&mut whole, 30);
+
+    let mut resumed = app();
+    prepare(&mut resumed).unwrap();
+    checkpoint::load(&mut resumed, &path).unwrap();
+    while state(&resumed).env_steps < state(&whole).env_steps {
+        tick(&mut resumed, 1);
+    }
+    assert!(weights(&resumed) == weights(&whole));
+
+    // The same networks act otherwise when nobody learns.
+    let policy = resumed.world().resource::<PolicyHandle>().clone();
+    assert!(policy.with(|learner| learner.explores()));
 }
 
 #[test]

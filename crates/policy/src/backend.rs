@@ -141,6 +141,20 @@ pub mod generic {
         sigmoid(inner * z.clone()) * z
     }
 
+    /// The mish and its derivative.
+    ///
+    /// # Shapes
+    /// All `[K, M, out]`.
+    pub fn mish<B: Backend>(z: Tensor<B, 3>) -> (Tensor<B, 3>, Tensor<B, 3>) {
+        // With s = sigmoid(z), tanh(ln(1 + eᶻ)) = s (2 - s) / (1 + (1 - s)²), which neither overflows nor cancels.
+        let gate = sigmoid(z.clone());
+        let rest = gate.clone().neg().add_scalar(1.0).square();
+        let scale = rest.clone().add_scalar(1.0).recip();
+        let tanh = gate.clone() * gate.clone().neg().add_scalar(2.0) * scale.clone();
+        let slope = tanh.clone() + z.clone() * rest.mul_scalar(4.0) * gate * scale.square();
+        (z * tanh, slope)
+    }
+
     fn normalise<B: Backend>(x: Tensor<B, 3>) -> NormTrace<B> {
         let centred = x.clone() - x.mean_dim(2);
         let inverse_std = centred.clone().square().mean_dim(2).add_scalar(NORM_EPSILON).sqrt().recip();
@@ -172,16 +186,22 @@ pub mod generic {
                             shared = shared + row.mul_scalar(constant);
                         }
                     }
-                    let own =
-                        rows.clone().unsqueeze::<3>().matmul(layer.weight.clone().narrow(1, context_dim, row_dim));
-                    let grouped: Tensor<B, 4> = own.reshape([members, groups, count / groups.max(1), width]);
+                    let size = count / groups.max(1);
                     let shared: Tensor<B, 4> = shared.reshape([members, groups, 1, width]);
-                    (grouped + shared).reshape([members, count, width])
+                    let grouped = if row_dim == 0 {
+                        shared.repeat_dim(2, size)
+                    } else {
+                        let own =
+                            rows.clone().unsqueeze::<3>().matmul(layer.weight.clone().narrow(1, context_dim, row_dim));
+                        own.reshape([members, groups, size, width]) + shared
+                    };
+                    grouped.reshape([members, count, width])
                 }
             };
             let active = match layer.activation {
                 Activation::None => affine,
                 Activation::Gelu => gelu_value(affine),
+                Activation::Mish => mish(affine).0,
             };
             output = Some(match &layer.norm {
                 None => active,
@@ -198,6 +218,10 @@ pub mod generic {
             Activation::None => (affine, None),
             Activation::Gelu => {
                 let (value, slope) = gelu(affine);
+                (value, Some(slope))
+            }
+            Activation::Mish => {
+                let (value, slope) = mish(affine);
                 (value, Some(slope))
             }
         };

@@ -100,6 +100,13 @@ impl Writer {
         Ok(())
     }
 
+    /// Adds single numbers under their names, shape `[1]`.
+    pub fn add_scalars(&mut self, scalars: &[(&'static str, f32)]) {
+        for (name, value) in scalars {
+            self.tensors.push(((*name).to_owned(), vec![1], value.to_le_bytes().to_vec()));
+        }
+    }
+
     /// The file's bytes.
     ///
     /// # Errors
@@ -197,6 +204,32 @@ impl Reader {
                 values.extend(part);
             }
             found.push(Tensor::from_data(TensorData::new(values, dims), device));
+        }
+        Ok(found)
+    }
+
+    /// Takes single numbers, in the order of `scalars`, whose values are not read.
+    ///
+    /// # Errors
+    /// [`PolicyError::CheckpointTensor`] if one is missing or is not a single number.
+    pub fn take_scalars(&mut self, scalars: &[(&'static str, f32)]) -> Result<Vec<f32>, PolicyError> {
+        let mut found = Vec::with_capacity(scalars.len());
+        for (name, _) in scalars {
+            match self.tensors.remove(*name) {
+                Some((_, values)) if values.len() == 1 => found.extend(values),
+                Some((shape, _)) => {
+                    return Err(PolicyError::CheckpointTensor {
+                        name: (*name).to_owned(),
+                        reason: format!("its shape is {shape:?}, expected [1]"),
+                    });
+                }
+                None => {
+                    return Err(PolicyError::CheckpointTensor {
+                        name: (*name).to_owned(),
+                        reason: "it is missing".to_owned(),
+                    });
+                }
+            }
         }
         Ok(found)
     }

@@ -5,55 +5,150 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::mvp::{Mvp, MvpConfig};
+use crate::agent::Agent;
+use crate::backend::PolicyBackend;
+use crate::bc_flow::{self, BcFlow, BcFlowConfig};
+use crate::fpmd::{self, Fpmd, FpmdConfig, Variant};
+use crate::fql::{self, Fql, FqlConfig};
+use crate::host::Host;
+use crate::mvp::{self, Mvp, MvpConfig};
+use crate::qc::{self, Qc, QcConfig};
+use crate::sac::{self, Sac, SacConfig};
+use crate::settings::Settings;
 use crate::{Learner, NoiseSource, PolicyError, PolicySpec};
 
 /// An algorithm and its settings; in a configuration file a table whose key `name` chooses the algorithm.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "name", rename_all = "snake_case")]
+///
+/// A table names only what differs from the algorithm's own defaults.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "name", rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum AlgorithmConfig {
     /// Mean Velocity Policy.
     Mvp(MvpConfig),
+    /// Q-chunking: a flow policy in ten steps, the best of N.
+    Qc(QcConfig),
+    /// Best-of-N flow behaviour cloning: the same without chunks.
+    Bfn(QcConfig),
+    /// Flow Q-learning.
+    Fql(FqlConfig),
+    /// Flow Q-learning with action chunks.
+    QcFql(FqlConfig),
+    /// Flow Policy Mirror Descent with a rectified flow.
+    FpmdR(FpmdConfig),
+    /// Flow Policy Mirror Descent with a mean flow.
+    FpmdM(FpmdConfig),
+    /// Soft actor-critic.
+    Sac(SacConfig),
+    /// Flow behaviour cloning.
+    BcFlow(BcFlowConfig),
 }
 
 impl AlgorithmConfig {
     /// The names of all algorithms.
-    pub const NAMES: [&'static str; 1] = [crate::mvp::NAME];
+    pub const NAMES: [&'static str; 9] = [
+        mvp::NAME,
+        qc::NAME,
+        qc::BFN_NAME,
+        fql::NAME,
+        fql::CHUNKED_NAME,
+        fpmd::RECTIFIED_NAME,
+        fpmd::MEAN_FLOW_NAME,
+        sac::NAME,
+        bc_flow::NAME,
+    ];
+
+    /// The algorithm of this name with the published sizes; nothing if there is none.
+    pub fn named(name: &str) -> Option<Self> {
+        Some(match name {
+            mvp::NAME => Self::Mvp(MvpConfig::default()),
+            qc::NAME => Self::Qc(QcConfig::default()),
+            qc::BFN_NAME => Self::Bfn(QcConfig::bfn()),
+            fql::NAME => Self::Fql(FqlConfig::default()),
+            fql::CHUNKED_NAME => Self::QcFql(FqlConfig::chunked()),
+            fpmd::RECTIFIED_NAME => Self::FpmdR(FpmdConfig::default()),
+            fpmd::MEAN_FLOW_NAME => Self::FpmdM(FpmdConfig::mean_flow()),
+            sac::NAME => Self::Sac(SacConfig::default()),
+            bc_flow::NAME => Self::BcFlow(BcFlowConfig::default()),
+            _ => return None,
+        })
+    }
+
+    /// The same settings with sizes for the CPU of a laptop; results made with them are not the papers'.
+    #[must_use]
+    pub fn shrunk(self) -> Self {
+        match self {
+            Self::Mvp(config) => Self::Mvp(config.shrunk()),
+            Self::Qc(config) => Self::Qc(config.shrunk()),
+            Self::Bfn(config) => Self::Bfn(config.shrunk()),
+            Self::Fql(config) => Self::Fql(config.shrunk()),
+            Self::QcFql(config) => Self::QcFql(config.shrunk()),
+            Self::FpmdR(config) => Self::FpmdR(config.shrunk()),
+            Self::FpmdM(config) => Self::FpmdM(config.shrunk()),
+            Self::Sac(config) => Self::Sac(config.shrunk()),
+            Self::BcFlow(config) => Self::BcFlow(config.shrunk()),
+        }
+    }
 
     /// The name of this algorithm, as in the configuration file.
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Mvp(_) => crate::mvp::NAME,
+            Self::Mvp(_) => mvp::NAME,
+            Self::Qc(_) => qc::NAME,
+            Self::Bfn(_) => qc::BFN_NAME,
+            Self::Fql(_) => fql::NAME,
+            Self::QcFql(_) => fql::CHUNKED_NAME,
+            Self::FpmdR(_) => fpmd::RECTIFIED_NAME,
+            Self::FpmdM(_) => fpmd::MEAN_FLOW_NAME,
+            Self::Sac(_) => sac::NAME,
+            Self::BcFlow(_) => bc_flow::NAME,
+        }
+    }
+
+    /// What the algorithm is, in one line.
+    pub fn summary(&self) -> &'static str {
+        match self {
+            Self::Mvp(_) => "Mean Velocity Policy: N candidates in one step, the critics choose",
+            Self::Qc(_) => "Q-chunking: N candidates of a flow in ten steps, the critics choose",
+            Self::Bfn(_) => "best-of-N flow behaviour cloning: the same with single actions",
+            Self::Fql(_) => "Flow Q-learning: a one-step actor distilled from a flow, pulled by the critics",
+            Self::QcFql(_) => "Flow Q-learning with action chunks",
+            Self::FpmdR(_) => "Flow Policy Mirror Descent with a rectified flow, from scratch",
+            Self::FpmdM(_) => "Flow Policy Mirror Descent with a mean flow, from scratch",
+            Self::Sac(_) => "soft actor-critic: the Gaussian baseline, from scratch",
+            Self::BcFlow(_) => "flow behaviour cloning: demonstrations alone, no critics",
+        }
+    }
+
+    fn settings(&self) -> &dyn Settings {
+        match self {
+            Self::Mvp(config) => config,
+            Self::Qc(config) | Self::Bfn(config) => config,
+            Self::Fql(config) | Self::QcFql(config) => config,
+            Self::FpmdR(config) | Self::FpmdM(config) => config,
+            Self::Sac(config) => config,
+            Self::BcFlow(config) => config,
         }
     }
 
     /// Control steps in a chunk of actions, h.
     pub fn horizon(&self) -> usize {
-        match self {
-            Self::Mvp(config) => config.horizon,
-        }
+        self.settings().horizon()
     }
 
     /// Chunks in the batch of one update, B.
     pub fn batch_size(&self) -> usize {
-        match self {
-            Self::Mvp(config) => config.batch_size,
-        }
+        self.settings().batch_size()
     }
 
     /// Discount of one control step, γ.
     pub fn discount(&self) -> f32 {
-        match self {
-            Self::Mvp(config) => config.discount as f32,
-        }
+        self.settings().discount() as f32
     }
 
     /// Candidates that the critic chooses from when acting, N.
     pub fn candidates(&self) -> usize {
-        match self {
-            Self::Mvp(config) => config.candidates,
-        }
+        self.settings().candidates()
     }
 
     /// Checks every setting.
@@ -61,9 +156,45 @@ impl AlgorithmConfig {
     /// # Errors
     /// [`PolicyError::InvalidConfig`] names the first setting that makes no sense.
     pub fn validate(&self) -> Result<(), PolicyError> {
-        match self {
-            Self::Mvp(config) => config.validate(),
+        self.settings().validate()
+    }
+}
+
+impl<'de> Deserialize<'de> for AlgorithmConfig {
+    /// Each algorithm has defaults of its own, also where two share a type: what is given lies over them.
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        use serde::de::Error;
+        let mut given = serde_json::Map::deserialize(deserializer)?;
+        let name = match given.remove("name") {
+            Some(serde_json::Value::String(name)) => name,
+            Some(other) => {
+                return Err(D::Error::custom(format!("invalid type: {other}, expected a string for `name`")));
+            }
+            None => return Err(D::Error::missing_field("name")),
+        };
+        let base = Self::named(&name).ok_or_else(|| D::Error::unknown_variant(&name, &Self::NAMES))?;
+        fn over<T: Serialize + serde::de::DeserializeOwned>(
+            base: &T,
+            given: serde_json::Map<String, serde_json::Value>,
+        ) -> serde_json::Result<T> {
+            let mut table = serde_json::to_value(base)?;
+            if let Some(table) = table.as_object_mut() {
+                table.extend(given);
+            }
+            serde_json::from_value(table)
         }
+        match base {
+            Self::Mvp(base) => over(&base, given).map(Self::Mvp),
+            Self::Qc(base) => over(&base, given).map(Self::Qc),
+            Self::Bfn(base) => over(&base, given).map(Self::Bfn),
+            Self::Fql(base) => over(&base, given).map(Self::Fql),
+            Self::QcFql(base) => over(&base, given).map(Self::QcFql),
+            Self::FpmdR(base) => over(&base, given).map(Self::FpmdR),
+            Self::FpmdM(base) => over(&base, given).map(Self::FpmdM),
+            Self::Sac(base) => over(&base, given).map(Self::Sac),
+            Self::BcFlow(base) => over(&base, given).map(Self::BcFlow),
+        }
+        .map_err(D::Error::custom)
     }
 }
 
@@ -95,14 +226,18 @@ pub fn create_learner(
     device: &ComputeDevice,
     noise: &mut dyn NoiseSource,
 ) -> Result<Box<dyn Learner>, PolicyError> {
-    let AlgorithmConfig::Mvp(config) = config;
-    let learner: Box<dyn Learner> = match device {
+    config.validate()?;
+    spec.validate()?;
+    if config.horizon() != spec.horizon {
+        return Err(PolicyError::config("horizon", config.horizon(), "it must be the horizon of the policy's sizes"));
+    }
+    let learner = match device {
         ComputeDevice::Cpu => {
             crate::cpu::keep_freed_memory();
-            Box::new(Mvp::<burn_flex::Flex>::new(config, spec, &burn_flex::FlexDevice, noise)?)
+            assemble::<burn_flex::Flex>(config, spec, &burn_flex::FlexDevice, noise)
         }
         #[cfg(all(feature = "wgpu", not(test)))]
-        ComputeDevice::Wgpu(device) => Box::new(Mvp::<burn_wgpu::Wgpu>::new(config, spec, device, noise)?),
+        ComputeDevice::Wgpu(device) => assemble::<burn_wgpu::Wgpu>(config, spec, device, noise),
     };
     tracing::info!(
         algorithm = learner.algorithm(),
@@ -111,4 +246,30 @@ pub fn create_learner(
         "made a learner"
     );
     Ok(learner)
+}
+
+fn assemble<B: PolicyBackend>(
+    config: &AlgorithmConfig,
+    spec: &PolicySpec,
+    device: &B::Device,
+    noise: &mut dyn NoiseSource,
+) -> Box<dyn Learner> {
+    let host = Host::<B> { spec: *spec, device: device.clone() };
+    match config {
+        AlgorithmConfig::Mvp(config) => Box::new(Agent::new(Mvp::new(config, &host, noise), host)),
+        AlgorithmConfig::Qc(settings) | AlgorithmConfig::Bfn(settings) => {
+            Box::new(Agent::new(Qc::new(config.name(), settings, &host, noise), host))
+        }
+        AlgorithmConfig::Fql(settings) | AlgorithmConfig::QcFql(settings) => {
+            Box::new(Agent::new(Fql::new(config.name(), settings, &host, noise), host))
+        }
+        AlgorithmConfig::FpmdR(config) => {
+            Box::new(Agent::new(Fpmd::new(Variant::Rectified, config, &host, noise), host))
+        }
+        AlgorithmConfig::FpmdM(config) => {
+            Box::new(Agent::new(Fpmd::new(Variant::MeanFlow, config, &host, noise), host))
+        }
+        AlgorithmConfig::Sac(config) => Box::new(Agent::new(Sac::new(config, &host, noise), host)),
+        AlgorithmConfig::BcFlow(config) => Box::new(Agent::new(BcFlow::new(config, &host, noise), host)),
+    }
 }

@@ -129,6 +129,9 @@ pub struct SelectRequest<'a> {
     pub candidates: usize,
     /// `[n, N, h·A]`, standard normal draws.
     pub noise: &'a [f32],
+    /// `[n, h·A]`, standard normal draws, if the agents act to learn and the algorithm [explores](Learner::explores);
+    /// none in an evaluation.
+    pub exploration: Option<&'a [f32]>,
     /// Whether all candidates and their values are read back, for drawing or diagnosis.
     pub return_candidates: bool,
 }
@@ -155,7 +158,15 @@ impl SelectRequest<'_> {
             self.noise.len(),
             self.agents * self.candidates * spec.chunk_dim(),
             "shape [agents, candidates, horizon * action]",
-        )
+        )?;
+        self.exploration.map_or(Ok(()), |noise| {
+            check_size(
+                "select.exploration",
+                noise.len(),
+                self.agents * spec.chunk_dim(),
+                "shape [agents, horizon * action]",
+            )
+        })
     }
 }
 
@@ -205,11 +216,16 @@ pub trait Learner: Send {
     /// The number of updates made so far, over all sessions.
     fn updates(&self) -> u64;
 
+    /// Whether acting to learn needs noise beside that of the candidates; see [`SelectRequest::exploration`].
+    fn explores(&self) -> bool {
+        false
+    }
+
     /// Generates candidates and selects the best of each agent.
     ///
     /// # Errors
-    /// [`PolicyError::Size`] for a malformed request, [`PolicyError::NonFinite`] if the value of a chosen chunk is
-    /// not finite, [`PolicyError::Device`] if the device fails.
+    /// [`PolicyError::Size`] for a malformed request, [`PolicyError::NonFinite`] if a chosen chunk or its value is not
+    /// finite, [`PolicyError::Device`] if the device fails.
     fn select(&mut self, request: &SelectRequest<'_>) -> Result<Selection, PolicyError>;
 
     /// Makes one update. Returns its metrics, or nothing at updates whose metrics are not read back.

@@ -7,6 +7,11 @@
 //! |---|---|
 //! | [`learner`] | the contract: [`Learner`], [`PolicySpec`], [`Batch`], [`SelectRequest`], [`NoiseSource`] |
 //! | [`mvp`] | Mean Velocity Policy, from its losses to its configuration |
+//! | [`qc`] | Q-chunking and best-of-N flow behaviour cloning: the same selection, ten steps for each candidate |
+//! | [`fql`] | Flow Q-learning, with and without action chunks |
+//! | [`fpmd`] | Flow Policy Mirror Descent, variants R and M: online from scratch |
+//! | [`sac`] | soft actor-critic, the Gaussian baseline |
+//! | [`bc_flow`] | flow behaviour cloning, without rewards |
 //! | [`flow`] | the one time convention (noise at 0, action at 1), time pairs, the mean-velocity target |
 //! | [`network`] | stacked multilayer perceptrons: inference, training pass, forward-mode derivative |
 //! | [`backend`] | what a burn backend must offer, and the fused loops of the CPU backend |
@@ -50,6 +55,7 @@
 //!     observations: &[0.1, 0.2, 0.3, 0.4],
 //!     candidates: 8,
 //!     noise: &draws,
+//!     exploration: None,
 //!     return_candidates: false,
 //! })?;
 //! assert_eq!(selection.actions.len(), spec.chunk_dim());
@@ -57,22 +63,38 @@
 //! # }
 //! ```
 
+mod agent;
 pub mod backend;
+pub mod bc_flow;
 pub mod checkpoint;
 pub mod compute;
 mod cpu;
+mod critic;
 mod error;
 pub mod flow;
+pub mod fpmd;
+pub mod fql;
+mod host;
 pub mod learner;
 pub mod metrics;
 pub mod mvp;
 pub mod network;
 pub mod optimizer;
+pub mod qc;
+mod rectified;
+pub mod sac;
+mod settings;
+mod timed;
 
+pub use bc_flow::BcFlowConfig;
 pub use compute::{AlgorithmConfig, ComputeDevice, create_learner};
 pub use error::PolicyError;
+pub use fpmd::FpmdConfig;
+pub use fql::FqlConfig;
 pub use learner::{Batch, Candidates, Learner, Metrics, NoiseSource, Phase, PolicySpec, SelectRequest, Selection};
 pub use mvp::MvpConfig;
+pub use qc::QcConfig;
+pub use sac::SacConfig;
 
 #[cfg(test)]
 mod testing;

@@ -33,6 +33,8 @@ pub enum Activation {
     None,
     /// The Gaussian error linear unit in its tanh form, as in the reference implementations.
     Gelu,
+    /// `x · tanh(ln(1 + eˣ))`. Source: Misra, arXiv 1908.08681.
+    Mish,
 }
 
 /// Layer normalisation over the features of a layer's output.
@@ -68,6 +70,8 @@ pub struct NetworkShape {
     pub hidden: Vec<usize>,
     /// Output features.
     pub output: usize,
+    /// What follows the affine map of a hidden layer.
+    pub activation: Activation,
     /// Whether hidden layers end with a layer normalisation.
     pub norm: bool,
 }
@@ -100,7 +104,7 @@ impl NetworkShape {
             layers.push(Dense {
                 weight: Tensor::from_data(weight, device),
                 bias: constant(output, 0.0),
-                activation: if is_hidden { Activation::Gelu } else { Activation::None },
+                activation: if is_hidden { self.activation } else { Activation::None },
                 norm: (is_hidden && self.norm)
                     .then(|| Norm { scale: constant(output, 1.0), shift: constant(output, 0.0) }),
             });
@@ -151,7 +155,17 @@ impl<B: Backend> Network<B> {
 
     /// The same network on the differentiated backend, each parameter a leaf of the graph.
     pub fn track(&self) -> Tracked<B> {
-        let leaf = |tensor: &Tensor<B, 3>| Tensor::<Ad<B>, 3>::from_inner(tensor.clone()).require_grad();
+        self.lift(|tensor| tensor.require_grad())
+    }
+
+    /// The same network on the differentiated backend; gradients pass through it to its input, and its parameters
+    /// have none.
+    pub fn frozen(&self) -> Tracked<B> {
+        self.lift(|tensor| tensor)
+    }
+
+    fn lift(&self, mark: impl Fn(Tensor<Ad<B>, 3>) -> Tensor<Ad<B>, 3>) -> Tracked<B> {
+        let leaf = |tensor: &Tensor<B, 3>| mark(Tensor::from_inner(tensor.clone()));
         Tracked {
             network: Network {
                 layers: self
@@ -316,7 +330,9 @@ mod tests {
     use crate::testing::Stream;
 
     fn shape(norm: bool) -> NetworkShape {
-        NetworkShape { members: 2, input: 7, hidden: vec![21, 18], output: 3, norm }
+        // The two activations take turns with the normalisation, so that every test sees both.
+        let activation = if norm { Activation::Gelu } else { Activation::Mish };
+        NetworkShape { members: 2, input: 7, hidden: vec![21, 18], output: 3, activation, norm }
     }
 
     fn random(dims: [usize; 3], stream: &mut Stream) -> Tensor<Flex, 3> {

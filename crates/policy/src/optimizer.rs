@@ -17,30 +17,47 @@ pub const BETA_2: f64 = 0.999;
 /// Added to the root of the second moment.
 pub const EPSILON: f64 = 1e-8;
 
-/// A learning rate that falls along half a cosine wave, and stays at its end from then on.
+/// A learning rate that falls during training, and stays at its end from then on.
 ///
-/// Source: Loshchilov and Hutter, "SGDR", arXiv 1608.03983, equation 5, without restarts.
+/// In a file: `learning_rate_decay = { updates = 20_000, end = 0.1 }`, with `shape = "linear"` if it shall not fall
+/// along a cosine.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct CosineDecay {
+pub struct LearningRateDecay {
     /// The update at which the end is reached.
     pub updates: u64,
     /// The learning rate at the end, as a share of the one at the start, within 0 and 1.
     pub end: f64,
+    /// How it falls in between.
+    pub shape: DecayShape,
 }
 
-impl Default for CosineDecay {
+/// How a learning rate falls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DecayShape {
+    /// Along half a cosine wave. Source: Loshchilov and Hutter, "SGDR", arXiv 1608.03983, equation 5, no restarts.
+    #[default]
+    Cosine,
+    /// Along a straight line.
+    Linear,
+}
+
+impl Default for LearningRateDecay {
     fn default() -> Self {
-        Self { updates: 1_000_000, end: 0.1 }
+        Self { updates: 1_000_000, end: 0.1, shape: DecayShape::Cosine }
     }
 }
 
-impl CosineDecay {
+impl LearningRateDecay {
     /// The share of the learning rate that is used at `update`, counted from 1.
     pub fn share(&self, update: u64) -> f64 {
         let done = update.min(self.updates) as f64 / self.updates.max(1) as f64;
-        let wave = 0.5 * (1.0 + (std::f64::consts::PI * done).cos());
-        self.end + (1.0 - self.end) * wave
+        let left = match self.shape {
+            DecayShape::Cosine => 0.5 * (1.0 + (std::f64::consts::PI * done).cos()),
+            DecayShape::Linear => 1.0 - done,
+        };
+        self.end + (1.0 - self.end) * left
     }
 
     pub(crate) fn validate(&self) -> Result<(), PolicyError> {
@@ -124,12 +141,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_learning_rate_falls_along_half_a_wave_and_stays() {
-        let decay = CosineDecay { updates: 100, end: 0.1 };
-        assert!((decay.share(0) - 1.0).abs() < 1e-12);
-        assert!((decay.share(50) - 0.55).abs() < 1e-12);
-        assert!((decay.share(100) - 0.1).abs() < 1e-12);
-        assert_eq!(decay.share(100), decay.share(1_000));
-        assert!((1..=100).all(|update| decay.share(update) < decay.share(update - 1)));
+    fn the_learning_rate_falls_and_stays() {
+        for shape in [DecayShape::Cosine, DecayShape::Linear] {
+            let decay = LearningRateDecay { updates: 100, end: 0.1, shape };
+            assert!((decay.share(0) - 1.0).abs() < 1e-12);
+            assert!((decay.share(50) - 0.55).abs() < 1e-12);
+            assert!((decay.share(100) - 0.1).abs() < 1e-12);
+            assert_eq!(decay.share(100), decay.share(1_000));
+            assert!((1..=100).all(|update| decay.share(update) < decay.share(update - 1)));
+        }
     }
 }

@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
 use onestep_policy::flow::{Curriculum, TimeDistribution};
-use onestep_policy::mvp::{ElementWeighting, Regression};
-use onestep_policy::optimizer::CosineDecay;
+use onestep_policy::mvp::{ElementWeighting, IntervalOrder, Regression};
+use onestep_policy::optimizer::LearningRateDecay;
 use onestep_policy::{AlgorithmConfig, MvpConfig};
 use proptest::prelude::*;
 
@@ -30,10 +30,56 @@ fn a_file_names_only_what_differs() {
 }
 
 #[test]
+fn every_algorithm_has_defaults_of_its_own() {
+    for name in AlgorithmConfig::NAMES {
+        let config = AlgorithmConfig::named(name).unwrap();
+        assert_eq!(config.name(), name);
+        config.validate().unwrap();
+        config.clone().shrunk().validate().unwrap();
+        assert_eq!(toml::from_str::<AlgorithmConfig>(&format!("name = '{name}'")).unwrap(), config);
+        assert_eq!(toml::from_str::<AlgorithmConfig>(&toml::to_string(&config).unwrap()).unwrap(), config);
+        assert!(!config.summary().is_empty());
+    }
+    assert!(AlgorithmConfig::named("mvq").is_none());
+    let sizes = |text: &str| {
+        let config: AlgorithmConfig = toml::from_str(text).unwrap();
+        (config.horizon(), config.candidates())
+    };
+    // Two algorithms of one type differ in what is not named.
+    assert_eq!(sizes("name = 'qc'\ntau = 0.01"), (5, 32));
+    assert_eq!(sizes("name = 'bfn'\ntau = 0.01"), (1, 4));
+    assert_eq!(sizes("name = 'fql'"), (1, 1));
+    assert_eq!(sizes("name = 'qc-fql'\ncandidates = 3"), (5, 3));
+}
+
+#[test]
+fn the_settings_of_each_algorithm_are_checked_by_name() {
+    for (field, text) in [
+        ("flow_steps", "name = 'qc'\nflow_steps = 0"),
+        ("flow_steps", "name = 'bc-flow'\nflow_steps = 0"),
+        ("distillation_weight", "name = 'fql'\ndistillation_weight = -1.0"),
+        ("target_candidates", "name = 'sac'\ntarget_candidates = 2"),
+        ("initial_temperature", "name = 'sac'\ninitial_temperature = 0.0"),
+        ("reward_scale", "name = 'fpmd-r'\nreward_scale = 0.0"),
+        ("policy_delay", "name = 'fpmd-m'\npolicy_delay = 0"),
+        ("samples", "name = 'fpmd-m'\nweighting = { self_normalised = { temperature = 1.0 } }"),
+        ("weighting.temperature", "name = 'fpmd-m'\nweighting = { scaled = { temperature = 0.0 } }"),
+        ("running_rate", "name = 'fpmd-m'\nrunning_rate = 0.0"),
+    ] {
+        let config: AlgorithmConfig = toml::from_str(text).unwrap();
+        let error = config.validate().unwrap_err().to_string();
+        assert!(error.contains(&format!("setting `{field}` is ")), "{error}");
+    }
+}
+
+#[test]
 fn unknown_keys_and_names_are_refused() {
     for (text, part) in [
         ("name = 'mvp'\nlearningrate = 1.0", "learningrate"),
         ("name = 'mvq'", "mvq"),
+        ("name = 'mvq'", "qc-fql"),
+        ("name = 3", "3"),
+        ("name = 'qc'\nivc_weight = 1.0", "ivc_weight"),
         ("tau = 0.1", "name"),
         ("name = 'mvp'\ntimes = 'uniformly'", "uniformly"),
         ("name = 'mvp'\ntimes = { logit_normal = { mean = 1, std = 1, sd = 1 } }", "sd"),
@@ -67,11 +113,17 @@ fn every_setting_is_checked_by_name() {
         ("weighting.c", MvpConfig { weighting: ElementWeighting::Adaptive { power: 0.5, c: 0.0 }, ..paper() }),
         (
             "learning_rate_decay.updates",
-            MvpConfig { learning_rate_decay: Some(CosineDecay { updates: 0, end: 0.1 }), ..paper() },
+            MvpConfig {
+                learning_rate_decay: Some(LearningRateDecay { updates: 0, ..LearningRateDecay::default() }),
+                ..paper()
+            },
         ),
         (
             "learning_rate_decay.end",
-            MvpConfig { learning_rate_decay: Some(CosineDecay { updates: 1, end: 1.5 }), ..paper() },
+            MvpConfig {
+                learning_rate_decay: Some(LearningRateDecay { end: 1.5, ..LearningRateDecay::default() }),
+                ..paper()
+            },
         ),
         (
             "curriculum.full_updates",
@@ -113,7 +165,7 @@ prop_compose! {
             batch_size,
             discount,
             learning_rate,
-            learning_rate_decay: decay.map(|(updates, end)| CosineDecay { updates, end }),
+            learning_rate_decay: decay.map(|(updates, end)| LearningRateDecay { updates, end, ..LearningRateDecay::default() }),
             tau: 1.0 - 0.5 * diagonal_share,
             actor_hidden: hidden.clone(),
             critic_hidden: hidden,
@@ -123,6 +175,7 @@ prop_compose! {
             target_candidates,
             ivc_weight,
             times,
+            order: if best_of_n { IntervalOrder::Reversed } else { IntervalOrder::Forward },
             diagonal_share,
             curriculum: curriculum.map(|(first, more)| Curriculum {
                 diagonal_updates: first,

@@ -11,9 +11,9 @@
 mod common;
 
 use burn_wgpu::{RuntimeOptions, WgpuDevice, graphics::AutoGraphicsApi, init_setup};
-use common::{Experience, Question, Stream, learner, learner_on, tiny};
+use common::{Experience, Question, Stream, changed, learner_of, learner_on, tiny, tiny_of};
 use onestep_policy::mvp::ElementWeighting;
-use onestep_policy::{ComputeDevice, Learner, MvpConfig};
+use onestep_policy::{AlgorithmConfig, ComputeDevice, Learner, MvpConfig};
 
 /// The best device, or none if this machine has no graphics driver.
 fn device() -> Option<ComputeDevice> {
@@ -55,13 +55,13 @@ fn weights(learner: &dyn Learner) -> Vec<f32> {
 }
 
 /// Selects, updates and selects again on both backends.
-fn compare(device: &ComputeDevice, config: &MvpConfig, updates: usize) {
-    let mut cpu = learner(config, 1);
+fn compare(device: &ComputeDevice, config: &AlgorithmConfig, updates: usize) {
+    let mut cpu = learner_of(config, 1);
     let mut gpu = learner_on(device, config, 1);
     assert_eq!(weights(&*gpu), weights(&*cpu));
     let mut stream = Stream::new(2);
     for round in 0..=updates {
-        let question = Question::new(3, config.candidates, &mut stream);
+        let question = Question::new(3, config.candidates(), &mut stream);
         let expected = cpu.select(&question.request(true)).unwrap();
         let found = gpu.select(&question.request(true)).unwrap();
         let (found_all, expected_all) = (found.candidates.unwrap(), expected.candidates.unwrap());
@@ -69,7 +69,7 @@ fn compare(device: &ComputeDevice, config: &MvpConfig, updates: usize) {
         assert_close("values", &found_all.q, &expected_all.q);
         assert_close("q", &found.q, &expected.q);
         if round < updates {
-            let experience = Experience::random(config.batch_size, &mut stream);
+            let experience = Experience::random(config.batch_size(), &mut stream);
             let expected = cpu.update(&experience.batch(), &mut stream.clone()).unwrap();
             let found = gpu.update(&experience.batch(), &mut stream).unwrap();
             for ((name, found), (expected_name, expected)) in found.iter().zip(&expected) {
@@ -93,7 +93,7 @@ fn both_backends_agree() {
     let Some(device) = device() else { return };
     // Adam turns rounding into steps of the size of its rate, so the rate must be small for close weights.
     let config = MvpConfig { learning_rate: 1e-4, ..tiny() };
-    compare(&device, &config, 3);
+    compare(&device, &AlgorithmConfig::Mvp(config.clone()), 3);
     let unusual = MvpConfig {
         weighting: ElementWeighting::Adaptive { power: 0.5, c: 1e-3 },
         critic_layer_norm: false,
@@ -101,7 +101,14 @@ fn both_backends_agree() {
         base_noise: 0.5,
         ..config
     };
-    compare(&device, &unusual, 1);
+    compare(&device, &AlgorithmConfig::Mvp(unusual), 1);
     let paper = MvpConfig { horizon: tiny().horizon, ..MvpConfig::default() };
-    compare(&device, &paper, 1);
+    compare(&device, &AlgorithmConfig::Mvp(paper), 1);
+
+    for name in AlgorithmConfig::NAMES {
+        // Rates as above, for all that learns.
+        let gentle = serde_json::json!({ "learning_rate": 1e-4, "temperature_learning_rate": 1e-4 });
+        eprintln!("{name}");
+        compare(&device, &changed(&tiny_of(name), &gentle), 2);
+    }
 }

@@ -146,6 +146,17 @@ fn gelu<const FMA: bool>(z: f32) -> (f32, f32) {
     (value, multiply_add::<FMA>(value * (1.0 - gate), inner, gate))
 }
 
+/// The mish and its derivative. With `s = sigmoid(z)`, `tanh(ln(1 + eᶻ)) = s (2 - s) / (1 + (1 - s)²)`, which neither
+/// overflows nor cancels.
+#[inline(always)]
+fn mish<const FMA: bool>(z: f32) -> (f32, f32) {
+    let gate = sigmoid::<FMA>(z);
+    let rest = (1.0 - gate) * (1.0 - gate);
+    let scale = 1.0 / (1.0 + rest);
+    let tanh = gate * (2.0 - gate) * scale;
+    (z * tanh, multiply_add::<FMA>(z * 4.0 * rest * gate, scale * scale, tanh))
+}
+
 /// The number of floats of [`pack`]ed weights.
 pub(super) fn packed_len(depth: usize, width: usize) -> usize {
     depth * width.div_ceil(LANES) * LANES
@@ -212,8 +223,8 @@ pub(super) enum Bias<'a> {
 pub(super) enum Then<'a> {
     /// Nothing or the activation.
     Activate(Activation),
-    /// The GELU, its derivative kept in `[rows, width]`.
-    GeluWithSlope(&'a mut [f32]),
+    /// The activation, its derivative kept in `[rows, width]`.
+    ActivateWithSlope(Activation, &'a mut [f32]),
     /// A product with `[rows, width]`, element by element.
     Scale(&'a [f32]),
 }
@@ -294,10 +305,18 @@ impl Product<'_> {
                             *lane = gelu::<FMA>(*lane).0;
                         }
                     }
-                    Then::GeluWithSlope(slopes) => {
+                    Then::Activate(Activation::Mish) => {
+                        for lane in row.iter_mut() {
+                            *lane = mish::<FMA>(*lane).0;
+                        }
+                    }
+                    Then::ActivateWithSlope(activation, slopes) => {
                         let mut slope = ZERO;
-                        for (lane, slope) in row.iter_mut().zip(&mut slope) {
-                            (*lane, *slope) = gelu::<FMA>(*lane);
+                        let lanes = row.iter_mut().zip(&mut slope);
+                        match activation {
+                            Activation::None => lanes.for_each(|(_, slope)| *slope = 1.0),
+                            Activation::Gelu => lanes.for_each(|(lane, slope)| (*lane, *slope) = gelu::<FMA>(*lane)),
+                            Activation::Mish => lanes.for_each(|(lane, slope)| (*lane, *slope) = mish::<FMA>(*lane)),
                         }
                         let slopes = slopes.get_mut(at..at + width).unwrap_or(&mut []);
                         store(slopes, start, &slope);

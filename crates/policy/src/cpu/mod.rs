@@ -48,7 +48,10 @@ impl PolicyBackend for Flex {
     ) -> Tensor<Self, 3> {
         let layers: Option<Vec<_>> = network.layers.iter().map(LayerView::new).collect();
         match (layers, View::new(&context), View::new(&rows)) {
-            (Some(layers), Some(context), Some(rows)) if rows.dims[0] > 0 => infer(&layers, &context, &rows, trailing),
+            // Without numbers of its own a row has nothing that the fused loops could save.
+            (Some(layers), Some(context), Some(rows)) if rows.dims.iter().product::<usize>() > 0 => {
+                infer(&layers, &context, &rows, trailing)
+            }
             _ => generic::infer(network, context, rows, trailing),
         }
     }
@@ -428,7 +431,7 @@ fn dense_forward(layer: &LayerView, input: &View<3>, kept: Tensor<Flex, 3>) -> (
     let weights: Vec<_> =
         (0..members).map(|member| Prepared::new(layer.weight.member(member), depth, width, count)).collect();
 
-    let has_slope = layer.activation == Activation::Gelu;
+    let has_slope = layer.activation != Activation::None;
     let has_norm = layer.norm.is_some();
     let size = members * count * width;
     let mut active = vec![0.0; size];
@@ -462,7 +465,11 @@ fn dense_forward(layer: &LayerView, input: &View<3>, kept: Tensor<Flex, 3>) -> (
             weights: weights.weights(),
             width,
             bias: Bias::Shared(layer.bias.member(task.member)),
-            then: if has_slope { Then::GeluWithSlope(task.slope) } else { Then::Activate(layer.activation) },
+            then: if has_slope {
+                Then::ActivateWithSlope(layer.activation, task.slope)
+            } else {
+                Then::Activate(layer.activation)
+            },
             out: &mut *task.active,
         });
         if let Some((scale, shift)) = &layer.norm {

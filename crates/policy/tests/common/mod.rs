@@ -67,13 +67,41 @@ pub fn tiny() -> MvpConfig {
     }
 }
 
+/// Any algorithm with networks small enough for a test.
+pub fn tiny_of(name: &str) -> AlgorithmConfig {
+    let changes = serde_json::json!({
+        "horizon": SPEC.horizon,
+        "batch_size": 32,
+        "actor_hidden": [64, 64],
+        "critic_hidden": [64, 64],
+        "learning_rate": 1e-3,
+        "diagnostics_every": 3,
+        "temperature_every": 4,
+    });
+    changed(&AlgorithmConfig::named(name).unwrap(), &changes)
+}
+
+/// The same algorithm with other settings; those it does not have are passed over.
+pub fn changed(config: &AlgorithmConfig, changes: &serde_json::Value) -> AlgorithmConfig {
+    let mut table = serde_json::to_value(config).unwrap();
+    for (key, value) in changes.as_object().unwrap() {
+        if let Some(place) = table.get_mut(key) {
+            *place = value.clone();
+        }
+    }
+    serde_json::from_value(table).unwrap()
+}
+
 pub fn learner(config: &MvpConfig, seed: u64) -> Box<dyn Learner> {
+    learner_of(&AlgorithmConfig::Mvp(config.clone()), seed)
+}
+
+pub fn learner_of(config: &AlgorithmConfig, seed: u64) -> Box<dyn Learner> {
     learner_on(&ComputeDevice::Cpu, config, seed)
 }
 
-pub fn learner_on(device: &ComputeDevice, config: &MvpConfig, seed: u64) -> Box<dyn Learner> {
-    let config = AlgorithmConfig::Mvp(config.clone());
-    create_learner(&config, &SPEC, device, &mut Stream::new(seed)).unwrap()
+pub fn learner_on(device: &ComputeDevice, config: &AlgorithmConfig, seed: u64) -> Box<dyn Learner> {
+    create_learner(config, &SPEC, device, &mut Stream::new(seed)).unwrap()
 }
 
 /// Numbers of a batch, owned.
@@ -176,6 +204,7 @@ impl Question {
             observations: &self.observations,
             candidates: self.candidates,
             noise: &self.noise,
+            exploration: None,
             return_candidates,
         }
     }
