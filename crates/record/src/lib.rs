@@ -5,6 +5,7 @@
 //! | [`evaluation`] | whole episodes from given seeds, success rate with its interval | no |
 //! | [`episodes`] | [`EpisodeRecorderPlugin`](episodes::EpisodeRecorderPlugin) keeps whole episodes as data | no |
 //! | `video`, `picture` (feature `render`) | a rollout as GIF, picture strip or PNG | a Vulkan driver, software is enough |
+//! | `plot` (feature `render`) | charts of curves and points as pictures | no |
 //!
 //! Everything here drives an [`App`](bevy::app::App) by [`tick`]: one call is one control step, as fast as the machine
 //! allows, whatever the clock on the wall says.
@@ -13,6 +14,8 @@ pub mod episodes;
 pub mod evaluation;
 #[cfg(feature = "render")]
 pub mod picture;
+#[cfg(feature = "render")]
+pub mod plot;
 mod ticking;
 #[cfg(feature = "render")]
 pub mod video;
