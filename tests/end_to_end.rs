@@ -54,7 +54,7 @@ fn resolve(task: &str, settings: &[(&str, &str)]) -> RunConfig {
 }
 
 /// The same for a task that nobody demonstrates: it is learned online from the start.
-const TINY_ONLINE: [(&str, &str); 13] = [
+const TINY_ONLINE: [(&str, &str); 14] = [
     ("compute", "cpu"),
     ("arenas", "2"),
     ("algorithm.actor_hidden", "[32, 32]"),
@@ -64,6 +64,7 @@ const TINY_ONLINE: [(&str, &str); 13] = [
     ("algorithm.target_candidates", "2"),
     ("learner.replay_capacity", "4000"),
     ("learner.online_steps", "240"),
+    ("learner.random_steps", "30"),
     ("learner.start_training", "20"),
     ("learner.updates_per_step", "0.5"),
     ("evaluation.episodes", "2"),
@@ -219,6 +220,67 @@ fn a_task_without_demonstrations_is_learned_online_and_resumed_to_the_bit() {
         assert_eq!(trainer.run(&mut ()).unwrap().evaluations, report.evaluations, "{task}");
         assert!(state(trainer.policy()) == state(whole.policy()), "{task}: the weights differ");
     }
+}
+
+#[test]
+fn every_algorithm_trains_on_lift() {
+    let config = tiny();
+    let demonstrations = demonstrations(&config);
+    for name in AlgorithmConfig::NAMES {
+        let mut settings = vec![
+            ("algorithm.name", name),
+            ("compute", "cpu"),
+            ("algorithm.actor_hidden", "[32, 32]"),
+            ("algorithm.batch_size", "32"),
+            ("learner.offline_updates", "40"),
+            ("learner.online_steps", "60"),
+            ("learner.start_training", "10"),
+            ("evaluation.episodes", "1"),
+        ];
+        if name != "bc-flow" {
+            settings.push(("algorithm.critic_hidden", "[32, 32]"));
+        }
+        let config = resolve("lift", &settings);
+        assert_eq!(config.algorithm.name(), name);
+        let mut trainer = Trainer::with_demonstrations(config, None, Some(&demonstrations), &mut ()).unwrap();
+        let report = trainer.run(&mut ()).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert!(trainer.position().updates > 80, "{name}");
+        assert!(report.evaluation(EvaluationKind::Final).unwrap().mean_return.is_finite(), "{name}");
+    }
+}
+
+#[test]
+fn a_run_starts_with_the_networks_of_another() {
+    let place = tempfile::tempdir().unwrap();
+    let (first, second) = (place.path().join("first"), place.path().join("second"));
+    let mut config = tiny();
+    config.learner.online_steps = 0;
+    let demonstrations = demonstrations(&config);
+    let start = |config: &RunConfig, path: &Path| {
+        let folder = RunFolder::create(path, config).unwrap();
+        Trainer::with_demonstrations(config.clone(), Some(folder), Some(&demonstrations), &mut ())
+    };
+    let mut trained = start(&config, &first).unwrap();
+    trained.run(&mut ()).unwrap();
+
+    config.seed = 77;
+    config.init_from = Some(first);
+    let continued = start(&config, &second).unwrap();
+    // The header counts updates; the numbers follow it.
+    let numbers = |policy: &PolicyHandle| {
+        let weights = state(policy).0;
+        let header = u64::from_le_bytes(weights[..8].try_into().unwrap()) as usize;
+        weights[8 + header..].to_vec()
+    };
+    assert!(numbers(continued.policy()) == numbers(trained.policy()));
+    assert_eq!(continued.position(), Position::default());
+    let (_, read) = RunFolder::open(&second).unwrap();
+    assert_eq!(read.init_from, config.init_from);
+
+    let AlgorithmConfig::Mvp(mvp) = &mut config.algorithm else { panic!() };
+    mvp.actor_hidden = vec![32, 33];
+    let error = start(&config, &place.path().join("third")).err().unwrap().to_string();
+    assert!(error.contains("first") && error.contains("actor.layers.1"), "{error}");
 }
 
 #[test]

@@ -38,6 +38,7 @@
 //!
 //! An agent that is not a robot needs [`onestep_agent`] and [`onestep_learn`] alone.
 
+pub mod bench;
 pub mod config;
 mod error;
 pub mod events;

@@ -147,6 +147,10 @@ impl Trainer {
     ) -> Result<Self, RunError> {
         let mut app = build_app(&config, &Role::Train);
         let policy = prepare(&mut app)?;
+        if let Some(other) = &config.init_from {
+            let (other, _) = RunFolder::open(other)?;
+            checkpoint::load_weights(&policy, &other.existing_checkpoint()?)?;
+        }
         if let (Some(demonstrations), Some(mut replay)) = (demonstrations, app.world_mut().get_resource_mut::<Replay>())
         {
             for episode in &demonstrations.episodes {

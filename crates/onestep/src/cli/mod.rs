@@ -1,5 +1,6 @@
 //! What the command understands, and what it says.
 
+mod bench;
 mod data;
 mod eval;
 #[cfg(feature = "render")]
@@ -27,7 +28,8 @@ Examples:
   onestep train lift --set algorithm.tau=0.01        any setting of the run's config.toml
   onestep train --resume runs/lift-mvp-seed0         go on after an interruption
   onestep eval runs/lift-mvp-seed0                   success rate over 50 episodes
-  onestep record runs/lift-mvp-seed0 --out lift.gif  film an episode; no window needed";
+  onestep record runs/lift-mvp-seed0 --out lift.gif  film an episode; no window needed
+  onestep bench algorithms lift                      all algorithms side by side: hours";
 
 /// Agents learn and act in a robotics simulation: one process, no Python.
 #[derive(Parser)]
@@ -48,6 +50,8 @@ enum Command {
     Record(record::RecordArgs),
     /// Write demonstrations of the scripted expert to a file.
     Demos(train::DemosArgs),
+    /// Compare: train several algorithms alike, and set them side by side.
+    Bench(bench::BenchArgs),
     /// Look at datasets, convert them, repeat them in the simulator.
     Data(data::DataArgs),
     /// Show all tasks, algorithms and presets.
@@ -94,6 +98,11 @@ struct SettingArgs {
 
 impl SettingArgs {
     fn resolve(&self, task: Option<String>) -> Result<RunConfig, RunError> {
+        self.resolve_with(task, Vec::new())
+    }
+
+    /// With `own` settings of a command, over which `--set` lies.
+    fn resolve_with(&self, task: Option<String>, own: Vec<Setting>) -> Result<RunConfig, RunError> {
         let number = |value: Option<u64>| value.map(|value| value.to_string());
         let count = |value: Option<usize>| value.map(|value| value.to_string());
         let options = [
@@ -108,6 +117,7 @@ impl SettingArgs {
         ];
         let mut settings: Vec<Setting> =
             options.into_iter().filter_map(|(origin, key, value)| Some(Setting::new(origin, key, &value?))).collect();
+        settings.extend(own);
         for text in &self.set {
             settings.push(Setting::parse("--set", text)?);
         }
@@ -126,6 +136,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Train(args) => train::train(args),
         Command::Demos(args) => train::demos(&args),
         Command::Eval(args) => eval::eval(&args),
+        Command::Bench(args) => bench::bench(&args),
         #[cfg(feature = "render")]
         Command::Record(args) => record::record(&args),
         Command::Data(args) => data::data(&args),
@@ -164,8 +175,8 @@ fn list() {
         let _ = writeln!(text, "  {task:<26}{start}");
     }
     text.push_str("algorithms\n");
-    for name in AlgorithmConfig::NAMES {
-        let _ = writeln!(text, "  {name}");
+    for algorithm in AlgorithmConfig::NAMES.iter().filter_map(|name| AlgorithmConfig::named(name)) {
+        let _ = writeln!(text, "  {:<8}{}", algorithm.name(), algorithm.summary());
     }
     text.push_str("presets\n");
     for preset in PRESETS {

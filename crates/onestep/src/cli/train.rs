@@ -29,6 +29,9 @@ pub(super) struct TrainArgs {
     /// Run folder to make [default: a new one, runs/TASK-ALGORITHM-seedN]
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
+    /// Run folder whose networks the new run starts with
+    #[arg(long, value_name = "FOLDER")]
+    init_from: Option<PathBuf>,
     /// Go on with this run from its last checkpoint; its own settings hold
     #[arg(long, value_name = "FOLDER", exclusive = true)]
     resume: Option<PathBuf>,
@@ -74,11 +77,16 @@ pub(super) fn train(args: TrainArgs) -> Result<()> {
             if !has_expert(&config.task) && from_file.is_none() {
                 say("nobody demonstrates this task: no demonstrations, no offline phase, learning starts online");
             }
+            let place = Some(folder.clone());
             let trainer = match &from_file {
-                Some(_) => Trainer::with_demonstrations(config, Some(folder.clone()), from_file.as_ref(), &mut screen)?,
-                None => Trainer::new(config, Some(folder.clone()), &mut screen)?,
+                Some(_) => Trainer::with_demonstrations(config, place, from_file.as_ref(), &mut screen),
+                None => Trainer::new(config, place, &mut screen),
             };
-            (folder, trainer)
+            if trainer.is_err() {
+                // Nothing was learned: the folder that was just made must not be in the way of the next attempt.
+                let _ = std::fs::remove_dir_all(&path);
+            }
+            (folder, trainer?)
         }
     };
     let result = trainer.run(&mut screen);

@@ -22,6 +22,19 @@ pub enum ConfigError {
         /// The nearest name there is.
         suggestion: Option<String>,
     },
+    /// No algorithm has this name.
+    #[error(
+        "{origin}: `algorithm.name`: there is no algorithm `{name}`{}; `onestep list` shows all",
+        did_you_mean(suggestion)
+    )]
+    UnknownAlgorithm {
+        /// The option that gave it.
+        origin: String,
+        /// The name that was given.
+        name: String,
+        /// The nearest name there is.
+        suggestion: Option<String>,
+    },
     /// No setting has this name.
     #[error("{origin}: there is no setting `{key}`{}", did_you_mean(suggestion))]
     UnknownKey {

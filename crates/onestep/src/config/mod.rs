@@ -28,6 +28,9 @@ pub struct RunConfig {
     pub compute: Compute,
     /// Worlds that the learning agents act in, side by side.
     pub arenas: usize,
+    /// Folder of another run whose networks this one starts with; sizes and algorithm must be the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init_from: Option<PathBuf>,
     /// What the run starts from.
     pub demonstrations: DemonstrationConfig,
     /// How is learned.
@@ -198,7 +201,23 @@ impl ConfigSources {
             }
         };
         let preset = self.preset.clone().or_else(|| in_file("preset")).unwrap_or_else(|| DEFAULT_PRESET.to_owned());
-        let mut layers = Layers::new(base(&task, &preset)?);
+        let in_settings = self.settings.iter().rev().find(|setting| setting.key == "algorithm.name");
+        if let Some((setting, name)) = in_settings.and_then(|setting| Some((setting, setting.value.as_str()?)))
+            && !AlgorithmConfig::NAMES.contains(&name)
+        {
+            return Err(ConfigError::UnknownAlgorithm {
+                origin: setting.origin.clone(),
+                name: name.to_owned(),
+                suggestion: nearest(name, &AlgorithmConfig::NAMES),
+            });
+        }
+        let algorithm = in_settings.and_then(|setting| setting.value.as_str().map(str::to_owned)).or_else(|| {
+            let table = file.as_ref()?.1.parse::<Table>().ok()?;
+            let name = table.get("algorithm")?.get("name")?.as_str()?;
+            // A wrong name in the file is reported with its place when the file is laid over.
+            AlgorithmConfig::NAMES.contains(&name).then(|| name.to_owned())
+        });
+        let mut layers = Layers::new(base(&task, &preset, algorithm.as_deref())?);
         if let Some((origin, text)) = &file {
             layers.add_text::<RunConfig>(origin, text)?;
         }
@@ -219,7 +238,7 @@ impl RunConfig {
     /// # Errors
     /// [`ConfigError::UnknownTask`], [`ConfigError::UnknownPreset`].
     pub fn preset(task: &str, preset: &str) -> Result<Self, ConfigError> {
-        let config = Self::from_table(base(task, preset)?)?;
+        let config = Self::from_table(base(task, preset, None)?)?;
         config.validate()?;
         Ok(config)
     }
@@ -337,8 +356,8 @@ pub fn has_expert(task: &str) -> bool {
     onestep_sim::task(task).is_ok_and(|task| task.has_expert())
 }
 
-/// The table of a preset with what it says about this task.
-fn base(task: &str, preset: &str) -> Result<Table, ConfigError> {
+/// The table of a preset with what it says about this task and this algorithm.
+fn base(task: &str, preset: &str, algorithm: Option<&str>) -> Result<Table, ConfigError> {
     known("task", task, onestep_sim::tasks())?;
     known("preset", preset, &PRESETS.map(|preset| preset.name))?;
     let text = PRESETS.iter().find(|candidate| candidate.name == preset).map_or("", |preset| preset.text);
@@ -346,21 +365,41 @@ fn base(task: &str, preset: &str) -> Result<Table, ConfigError> {
         origin: format!("preset {preset}"),
         problem: error.to_string(),
     })?;
+    let name_of = |table: &Table| table.get("algorithm")?.get("name")?.as_str().map(str::to_owned);
+    let usual = name_of(&table);
+    if let Some(Value::Table(own)) = table.remove("from_scratch")
+        && !has_expert(task)
+    {
+        merge(&mut table, &own);
+    }
     if let Some(Value::Table(mut tasks)) = table.remove("tasks")
         && let Some(Value::Table(own)) = tasks.remove(task)
     {
         merge(&mut table, &own);
     }
-    if !has_expert(task) {
-        for (section, key) in [("demonstrations", "episodes"), ("learner", "offline_updates")] {
-            if let Some(Value::Table(section)) = table.get_mut(section) {
-                section.insert(key.to_owned(), Value::Integer(0));
-            }
+    let chosen = algorithm.map(str::to_owned).or_else(|| name_of(&table));
+    let [any, mut own] = ["any_algorithm", "algorithms"].map(|key| match table.remove(key) {
+        Some(Value::Table(table)) => table,
+        _ => Table::new(),
+    });
+    if let Some(name) = chosen.filter(|name| usual.as_ref() != Some(name)) {
+        let mut settings = Table::from_iter([("name".to_owned(), Value::String(name.clone()))]);
+        settings.extend(any.into_iter().filter(|(key, _)| has_setting(&name, key)));
+        if let Some(Value::Table(own)) = own.remove(&name) {
+            settings.extend(own);
         }
+        table.insert("algorithm".to_owned(), Value::Table(settings));
     }
     table.insert("task".to_owned(), Value::String(task.to_owned()));
     table.insert("preset".to_owned(), Value::String(preset.to_owned()));
     Ok(table)
+}
+
+/// Whether the algorithm has a setting of this name.
+fn has_setting(algorithm: &str, key: &str) -> bool {
+    let with = AlgorithmConfig::named(algorithm).and_then(|config| Table::try_from(config).ok());
+    // What is not set by default is not in the table.
+    with.is_some_and(|table| table.contains_key(key) || key == "learning_rate_decay")
 }
 
 fn known(kind: &str, name: &str, names: &[&'static str]) -> Result<(), ConfigError> {
@@ -368,10 +407,9 @@ fn known(kind: &str, name: &str, names: &[&'static str]) -> Result<(), ConfigErr
         return Ok(());
     }
     let (name, suggestion) = (name.to_owned(), nearest(name, names));
-    Err(if kind == "task" {
-        ConfigError::UnknownTask { name, suggestion }
-    } else {
-        ConfigError::UnknownPreset { name, suggestion }
+    Err(match kind {
+        "task" => ConfigError::UnknownTask { name, suggestion },
+        _ => ConfigError::UnknownPreset { name, suggestion },
     })
 }
 
