@@ -171,7 +171,7 @@ pub fn read_demonstrations(
 /// `watch` sees the number of kept episodes and returns whether to go on.
 ///
 /// # Errors
-/// [`RunError::Simulation`] for a task that nobody demonstrates, [`RunError::Demonstrations`] when the expert hardly ever
+/// [`RunError::Sim`] for a task that nobody demonstrates, [`RunError::Demonstrations`] when the expert hardly ever
 /// succeeds, [`RunError::Interrupted`] when `watch` says so.
 pub fn collect_demonstrations(
     config: &RunConfig,
