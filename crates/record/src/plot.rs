@@ -144,6 +144,13 @@ fn around(values: impl Iterator<Item = f64>) -> Range<f64> {
     low - room..high + room
 }
 
+/// A number on an axis: no more digits than it has.
+fn label(value: &f64) -> String {
+    let rounded = (value * 1e6).round() / 1e6;
+    // No minus in front of zero.
+    format!("{}", if rounded == 0.0 { 0.0 } else { rounded })
+}
+
 fn panel(
     area: &DrawingArea<BitMapBackend<'_>, plotters::coord::Shift>,
     chart: &Chart,
@@ -165,7 +172,7 @@ fn panel(
     mesh.light_line_style(WHITE).bold_line_style(RGBColor(232, 232, 232));
     if has_axes {
         mesh.x_desc(&chart.x_label).y_desc(&chart.y_label).label_style((FONT, 13)).axis_desc_style((FONT, 15));
-        mesh.x_labels(6).y_labels(6);
+        mesh.x_labels(6).y_labels(6).x_label_formatter(&label).y_label_formatter(&label);
     } else {
         mesh.disable_axes();
     }
@@ -208,6 +215,12 @@ fn panel(
 #[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 mod tests {
     use super::*;
+
+    #[test]
+    fn labels_have_no_more_digits_than_their_numbers() {
+        let labels = [0.0, -1e-12, 10_000.0, 0.1 + 0.2, -2.5].map(|value| label(&value));
+        assert_eq!(labels, ["0", "0", "10000", "0.3", "-2.5"]);
+    }
 
     #[test]
     fn a_chart_shows_its_colours_and_its_words() {
