@@ -70,17 +70,17 @@ fn toy_app(agents: u32, schedule: LearnerSchedule) -> App {
 }
 
 fn toy_app_of(algorithm: AlgorithmConfig, agents: u32, schedule: LearnerSchedule) -> App {
+    let policy = PolicyPlugin {
+        source: PolicySource::Create { algorithm, compute: Compute::Cpu },
+        keep_candidates: true,
+        ..default()
+    };
+    toy_world((AgentPlugin { seed: 5 }, policy, LearnerPlugin { schedule }), agents)
+}
+
+fn toy_world<M>(plugins: impl bevy::app::Plugins<M>, agents: u32) -> App {
     let mut app = App::new();
-    app.add_plugins((
-        MinimalPlugins,
-        AgentPlugin { seed: 5 },
-        PolicyPlugin {
-            source: PolicySource::Create { algorithm, compute: Compute::Cpu },
-            keep_candidates: true,
-            ..default()
-        },
-        LearnerPlugin { schedule },
-    ));
+    app.add_plugins(MinimalPlugins).add_plugins(plugins);
     app.add_systems(
         FixedUpdate,
         (reset.in_set(AgentSystems::Reset), step.in_set(AgentSystems::Step), judge.in_set(AgentSystems::Outcome)),
@@ -202,10 +202,20 @@ fn who_learns_from_scratch_explores_and_goes_on_after_an_interruption() {
         tick(&mut resumed, 1);
     }
     assert!(weights(&resumed) == weights(&whole));
+}
 
-    // The same networks act otherwise when nobody learns.
-    let policy = resumed.world().resource::<PolicyHandle>().clone();
-    assert!(policy.with(|learner| learner.explores()));
+#[test]
+fn only_who_acts_to_learn_explores() {
+    let config = onestep_policy::FpmdConfig { horizon: 3, candidates: 6, ..onestep_policy::FpmdConfig::mean_flow() };
+    for (algorithm, explores) in [(AlgorithmConfig::FpmdM(config), true), (AlgorithmConfig::Mvp(tiny()), false)] {
+        // Nothing is updated: the networks stay the same, whether a learner stores what happens or not.
+        let schedule = LearnerSchedule { updates_per_step: 0.0, ..online() };
+        let learning = first_actions(&mut toy_app_of(algorithm.clone(), 1, schedule), 3);
+        let source = PolicySource::Create { algorithm, compute: Compute::Cpu };
+        let policy = PolicyPlugin { source, keep_candidates: true, ..default() };
+        let evaluated = first_actions(&mut toy_world((AgentPlugin { seed: 5 }, policy), 1), 3);
+        assert_eq!(learning != evaluated, explores, "{learning:?} {evaluated:?}");
+    }
 }
 
 #[test]
