@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Experience, Question, SPEC, Stream, changed, learner_of, squared_distance, tiny_of};
+use common::{Experience, Question, SPEC, Stream, changed, distance, learner_of, tiny_of};
 use onestep_policy::{
     AlgorithmConfig, Batch, ComputeDevice, Learner, Metrics, NoiseSource, Phase, PolicyError, PolicySpec,
     SelectRequest, create_learner, metrics,
@@ -19,16 +19,6 @@ fn train(learner: &mut dyn Learner, updates: usize, stream: &mut Stream) -> Metr
         }
     }
     all
-}
-
-/// The mean distance of selected chunks from the goals.
-fn distance(learner: &mut dyn Learner, candidates: usize) -> f32 {
-    let question = Question::new(100, candidates, &mut Stream::new(99));
-    let selection = learner.select(&question.request(false)).unwrap();
-    let chunks = selection.actions.chunks(SPEC.chunk_dim());
-    let observations = question.observations.chunks(SPEC.observation_dim);
-    let distances = chunks.zip(observations);
-    distances.map(|(chunk, observation)| squared_distance(chunk, observation)).sum::<f32>() / 100.0
 }
 
 #[test]

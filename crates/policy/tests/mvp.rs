@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Experience, Question, SPEC, Stream, learner, squared_distance, tiny};
+use common::{Experience, Question, SPEC, Stream, distance, learner, tiny};
 use onestep_policy::mvp::{ElementWeighting, Regression};
 use onestep_policy::{
     AlgorithmConfig, ComputeDevice, Learner, Metrics, MvpConfig, Phase, PolicyError, PolicySpec, create_learner,
@@ -21,16 +21,6 @@ fn train(learner: &mut dyn Learner, updates: usize, stream: &mut Stream) -> Metr
         last = learner.update(&experience.batch(), stream).unwrap();
     }
     last
-}
-
-/// The mean distance of selected chunks from the goals.
-fn distance(learner: &mut dyn Learner, candidates: usize) -> f32 {
-    let question = Question::new(100, candidates, &mut Stream::new(99));
-    let selection = learner.select(&question.request(false)).unwrap();
-    let chunks = selection.actions.chunks(SPEC.chunk_dim());
-    let observations = question.observations.chunks(SPEC.observation_dim);
-    let distances = chunks.zip(observations);
-    distances.map(|(chunk, observation)| squared_distance(chunk, observation)).sum::<f32>() / 100.0
 }
 
 #[test]

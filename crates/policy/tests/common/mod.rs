@@ -209,3 +209,13 @@ impl Question {
         }
     }
 }
+
+/// The mean distance of selected chunks from the goals.
+pub fn distance(learner: &mut dyn Learner, candidates: usize) -> f32 {
+    let question = Question::new(100, candidates, &mut Stream::new(99));
+    let selection = learner.select(&question.request(false)).unwrap();
+    let chunks = selection.actions.chunks(SPEC.chunk_dim());
+    let observations = question.observations.chunks(SPEC.observation_dim);
+    let distances = chunks.zip(observations);
+    distances.map(|(chunk, observation)| squared_distance(chunk, observation)).sum::<f32>() / 100.0
+}
