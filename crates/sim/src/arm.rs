@@ -13,6 +13,7 @@ use crate::kinematics::{ArmPose, Chain};
 use crate::model::{BodyPose, BodyShape, Model};
 use crate::physics::{FINGERS, JointState, World, double, single};
 use crate::robot::Robot;
+use crate::shape::{Shape, bounds};
 use crate::task::{ArenaView, ArmTask, TaskOutcome};
 
 /// Steps of a predicted path within one control step.
@@ -30,6 +31,7 @@ pub struct ArmModel {
     pose: ArmPose,
     objects: Vec<DPose3>,
     object_names: Vec<String>,
+    object_shapes: Vec<Vec<Shape>>,
     half_extents: Vec<DVec3>,
 }
 
@@ -53,8 +55,9 @@ impl ArmModel {
             gripper: GripperController::new(&robot),
             pose: chain.pose(&joints.positions),
             objects: Vec::with_capacity(start.objects.len()),
-            half_extents: start.objects.iter().map(|object| object.half_extents).collect(),
-            object_names: start.objects.into_iter().map(|object| object.name).collect(),
+            half_extents: start.objects.iter().map(|object| bounds(&object.shapes)).collect(),
+            object_names: start.objects.iter().map(|object| object.name.clone()).collect(),
+            object_shapes: start.objects.into_iter().map(|object| object.shapes).collect(),
             task,
             robot,
             chain,
@@ -178,12 +181,11 @@ impl Model for ArmModel {
         for (name, pose) in self.robot.gripper.finger_names.iter().zip(self.world.finger_poses()) {
             bodies.push(part(name, pose));
         }
-        for ((name, half_extents), pose) in self.object_names.iter().zip(&self.half_extents).zip(self.world.objects()) {
-            bodies.push(body(name, BodyShape::Box(half_extents.as_vec3()), *pose));
+        for ((name, shapes), pose) in self.object_names.iter().zip(&self.object_shapes).zip(self.world.objects()) {
+            bodies.push(body(name, BodyShape::Shapes(shapes.clone()), *pose));
         }
         for fixture in self.task.fixtures().into_iter().filter(|fixture| fixture.drawn) {
-            let pose = Pose::from_translation(fixture.center.as_vec3());
-            bodies.push(body(&fixture.name, BodyShape::Box(fixture.half_extents.as_vec3()), pose));
+            bodies.push(body(&fixture.name, BodyShape::Shapes(fixture.shapes), single(&fixture.pose)));
         }
         bodies
     }

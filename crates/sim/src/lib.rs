@@ -32,6 +32,7 @@ mod physics;
 mod plugin;
 mod robot;
 pub mod scene;
+mod shape;
 mod task;
 #[cfg(feature = "render")]
 pub mod visual;

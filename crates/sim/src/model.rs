@@ -5,6 +5,7 @@ use bevy_rapier3d::rapier::math::Pose;
 
 use crate::arm::ArmModel;
 use crate::expert::ExpertMemory;
+use crate::shape::Shape;
 use crate::task::TaskOutcome;
 
 /// The mechanism of a task in one arena, with its physics. [`SimArena`](crate::SimArena) adds what all tasks share:
@@ -79,8 +80,8 @@ pub enum BodyShape {
     /// Drawn from a description of its own, or not at all: the parts of an arm.
     #[default]
     Described,
-    /// A box with these half extents.
-    Box(Vec3),
+    /// Plain shapes: fixtures and objects.
+    Shapes(Vec<Shape>),
     /// Capsules.
     Capsules(Vec<Capsule>),
 }

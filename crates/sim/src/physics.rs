@@ -11,11 +11,13 @@ use bevy_rapier3d::rapier::prelude::{
 
 use crate::kinematics::{RigidInertia, half_turn, pose_from_data};
 use crate::robot::{ARM_JOINTS, BoxCollider, Robot};
-use crate::scene::{Fixture, Object, PhysicsSettings};
+use crate::scene::{Fixture, Geometry, Object, PhysicsSettings, Shape, Touches};
 
 /// The hand and the fingers touch the world, never each other.
 const ROBOT: InteractionGroups = InteractionGroups::new(Group::GROUP_1, Group::GROUP_2, InteractionTestMode::And);
 const WORLD: InteractionGroups = InteractionGroups::new(Group::GROUP_2, Group::ALL, InteractionTestMode::And);
+/// A fence touches objects, and the robot reaches through it.
+const FENCE: InteractionGroups = InteractionGroups::new(Group::GROUP_3, Group::GROUP_2, InteractionTestMode::And);
 
 /// Index of a rotation about z, and of a translation along y, among a joint's six coordinates.
 const ANG_Z: usize = 5;
@@ -72,9 +74,8 @@ impl World {
         };
 
         for fixture in fixtures {
-            let body = RigidBodyBuilder::fixed().translation(fixture.center.as_vec3());
-            let [x, y, z] = fixture.half_extents.as_vec3().to_array();
-            rapier.insert(body, collider(ColliderBuilder::cuboid(x, y, z), fixture.friction, WORLD));
+            let body = rapier.insert_body(RigidBodyBuilder::fixed().pose(single(&fixture.pose)));
+            insert_shapes(&mut rapier, body, &fixture.shapes);
         }
 
         let base =
@@ -107,10 +108,11 @@ impl World {
         let objects = objects
             .iter()
             .map(|object| {
-                let [x, y, z] = object.half_extents.as_vec3().to_array();
-                let shape = ColliderBuilder::cuboid(x, y, z).density(object.density as f32);
+                let [linear, angular] = object.damping.map(|damping| damping as f32);
                 let body = RigidBodyBuilder::dynamic().pose(single(&object.pose)).can_sleep(false);
-                rapier.insert(body, collider(shape, object.friction, WORLD)).0
+                let body = rapier.insert_body(body.linear_damping(linear).angular_damping(angular));
+                insert_shapes(&mut rapier, body, &object.shapes);
+                body
             })
             .collect();
 
@@ -320,6 +322,38 @@ fn robot_body(mass: &RigidInertia) -> RigidBodyBuilder {
     RigidBodyBuilder::dynamic().gravity_scale(0.0).can_sleep(false).additional_mass_properties(
         MassProperties::with_inertia_matrix(mass.center.as_vec3(), mass.mass as f32, mass.inertia.as_mat3()),
     )
+}
+
+/// Shapes of a fixture or an object as colliders of its body.
+fn insert_shapes(rapier: &mut PhysicsWorld, body: RigidBodyHandle, shapes: &[Shape]) {
+    for shape in shapes {
+        let groups = match shape.touches {
+            Touches::Everything => WORLD,
+            Touches::Objects => FENCE,
+            Touches::Nothing => continue,
+        };
+        let mut pose = shape.pose;
+        let builder = match shape.geometry {
+            Geometry::Box(half_extents) => {
+                let [x, y, z] = half_extents.as_vec3().to_array();
+                ColliderBuilder::cuboid(x, y, z)
+            }
+            // Rapier's cylinders stand along y.
+            Geometry::Cylinder { radius, half_height } => {
+                pose.rotation *= z_from_y();
+                ColliderBuilder::cylinder(half_height as f32, radius as f32)
+            }
+            Geometry::Capsule { radius, half_height } => ColliderBuilder::capsule_z(half_height as f32, radius as f32),
+            Geometry::Ball(radius) => ColliderBuilder::ball(radius as f32),
+        };
+        let builder = builder.position(single(&pose)).density(shape.density as f32);
+        rapier.insert_collider(collider(builder, shape.friction, groups), Some(body));
+    }
+}
+
+/// The quarter turn about x that takes the y axis to the z axis.
+fn z_from_y() -> DQuat {
+    DQuat::from_xyzw(std::f64::consts::FRAC_1_SQRT_2, 0.0, 0.0, std::f64::consts::FRAC_1_SQRT_2)
 }
 
 fn insert_box(rapier: &mut PhysicsWorld, body: RigidBodyHandle, frame: &DPose3, shape: &BoxCollider) {

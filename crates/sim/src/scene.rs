@@ -1,11 +1,13 @@
-//! What scene files of all tasks share: where the robot stands, tables, physics settings.
+//! What scene files of all tasks share: where the robot stands, fixtures, objects, physics settings.
 
-use bevy::math::DVec3;
 use bevy_rapier3d::rapier::glamx::DPose3;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::SimError;
+use crate::shape;
+
+pub use crate::shape::{Geometry, Look, Shape, Touches};
 
 /// Where the robot stands and how it starts.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -60,44 +62,106 @@ impl Table {
     /// The table as a part of the physics world.
     #[must_use]
     pub fn fixture(&self, name: &str) -> Fixture {
-        Fixture {
-            name: name.to_owned(),
-            drawn: true,
-            center: self.center.into(),
-            half_extents: self.half_extents.into(),
-            friction: self.friction,
+        let shape = Shape { friction: self.friction, ..Shape::new(Geometry::Box(self.half_extents.into())) };
+        Fixture { shapes: vec![shape], ..Fixture::new(name, DPose3::from_translation(self.center.into())) }
+    }
+}
+
+/// What does not move: a table, a bin, a peg.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fixture {
+    /// Name of the body.
+    pub name: String,
+    /// Its place; in a file `{ position = [x, y, z], rpy = [roll, pitch, yaw] }`, metres, radians, fixed axes.
+    #[serde(default = "shape::identity", deserialize_with = "shape::pose")]
+    pub pose: DPose3,
+    /// What it is made of.
+    pub shapes: Vec<Shape>,
+    /// Whether it is one of the arena's bodies that are drawn.
+    #[serde(default = "yes")]
+    pub drawn: bool,
+}
+
+impl Fixture {
+    /// A drawn fixture without shapes.
+    #[must_use]
+    pub fn new(name: &str, pose: DPose3) -> Self {
+        Self { name: name.to_owned(), pose, shapes: Vec::new(), drawn: true }
+    }
+
+    /// Refuses sizes and places that make no sense; `file` and `field` name the fixture in errors.
+    ///
+    /// # Errors
+    /// [`SimError::Value`].
+    pub fn validate(&self, file: &str, field: &str) -> Result<(), SimError> {
+        validate_body(file, field, &self.pose, &self.shapes)
+    }
+}
+
+/// What moves freely.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Object {
+    /// Name of the body.
+    pub name: String,
+    /// Pose at reset; in a file `{ position = [x, y, z], rpy = [roll, pitch, yaw] }`.
+    #[serde(default = "shape::identity", deserialize_with = "shape::pose")]
+    pub pose: DPose3,
+    /// What it is made of.
+    pub shapes: Vec<Shape>,
+    /// Which part of its linear and of its angular velocity it loses per second in the air, 1/s.
+    #[serde(default)]
+    pub damping: [f64; 2],
+}
+
+impl Object {
+    /// An object without shapes.
+    #[must_use]
+    pub fn new(name: &str, pose: DPose3) -> Self {
+        Self { name: name.to_owned(), pose, shapes: Vec::new(), damping: [0.0; 2] }
+    }
+
+    /// Refuses sizes, masses and places that make no sense; `file` and `field` name the object in errors.
+    ///
+    /// # Errors
+    /// [`SimError::Value`].
+    pub fn validate(&self, file: &str, field: &str) -> Result<(), SimError> {
+        validate_body(file, field, &self.pose, &self.shapes)?;
+        let wrong = |name: &str, value: String, expected: &str| SimError::Value {
+            file: file.to_owned(),
+            field: format!("{field}.{name}"),
+            value,
+            expected: expected.to_owned(),
+        };
+        if !self.shapes.iter().any(|shape| shape.density > 0.0) {
+            return Err(wrong("shapes", "without mass".to_owned(), "one of them needs a `density` above zero"));
+        }
+        match self.damping.iter().find(|damping| !(**damping >= 0.0 && damping.is_finite())) {
+            Some(damping) => Err(wrong("damping", damping.to_string(), "it must be zero or more")),
+            None => Ok(()),
         }
     }
 }
 
-/// A box that does not move.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Fixture {
-    /// Name of the body.
-    pub name: String,
-    /// Whether it is one of the arena's bodies that are drawn.
-    pub drawn: bool,
-    /// Centre, metres.
-    pub center: DVec3,
-    /// Half extents, metres.
-    pub half_extents: DVec3,
-    /// Coefficient of dry friction.
-    pub friction: f64,
+fn validate_body(file: &str, field: &str, pose: &DPose3, shapes: &[Shape]) -> Result<(), SimError> {
+    let wrong = |name: &str, value: &str, expected: &str| SimError::Value {
+        file: file.to_owned(),
+        field: format!("{field}.{name}"),
+        value: value.to_owned(),
+        expected: expected.to_owned(),
+    };
+    if !pose.translation.is_finite() || !pose.rotation.is_finite() {
+        return Err(wrong("pose", "not finite", "it must be made of finite numbers"));
+    }
+    if shapes.is_empty() {
+        return Err(wrong("shapes", "empty", "a body needs a shape"));
+    }
+    shapes.iter().enumerate().try_for_each(|(i, shape)| shape.validate(file, &format!("{field}.shapes[{i}]")))
 }
 
-/// A free box.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Object {
-    /// Name of the body.
-    pub name: String,
-    /// Half extents, metres.
-    pub half_extents: DVec3,
-    /// Density, kg/m³.
-    pub density: f64,
-    /// Coefficient of dry friction.
-    pub friction: f64,
-    /// Pose at reset.
-    pub pose: DPose3,
+fn yes() -> bool {
+    true
 }
 
 /// How physics is stepped.

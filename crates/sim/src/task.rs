@@ -88,7 +88,7 @@ pub struct ArenaView<'a> {
     pub fingers: [f64; 2],
     /// Poses of the objects, in the order of [`Start::objects`].
     pub objects: &'a [DPose3],
-    /// Half extents of the objects.
+    /// Half extents of the boxes around the objects, along the objects' axes.
     pub half_extents: &'a [DVec3],
 }
 

@@ -104,8 +104,8 @@ fn dress_bodies(
         } else {
             match &body.shape {
                 BodyShape::Described => Vec::new(),
-                BodyShape::Box(half) => {
-                    scene::object(name, *half, &mut looks.materials, &mut meshes, &mut materials, &mut images)
+                BodyShape::Shapes(shapes) => {
+                    scene::body(name, shapes, &mut looks.materials, &mut meshes, &mut materials, &mut images)
                 }
                 BodyShape::Capsules(capsules) => {
                     scene::capsules(name, capsules, &mut looks.materials, &mut meshes, &mut materials)

@@ -21,7 +21,7 @@ use crate::controller::ACTION_DIM;
 use crate::expert::{ExpertMemory, GraspLift};
 use crate::model::Model;
 use crate::robot::{ARM_JOINTS, Robot};
-use crate::scene::{self, Fixture, Object, PhysicsSettings, RobotPlacement, Table};
+use crate::scene::{self, Fixture, Geometry, Object, PhysicsSettings, RobotPlacement, Shape, Table};
 
 /// The embedded scene.
 const SCENE: &str = include_str!("../../../../scenes/lift.toml");
@@ -229,8 +229,8 @@ impl ArmTask for Lift {
             DVec3::new(center.x + x, center.y + y, self.scene.table.top() + cube.drop_height + half_extents.z);
         let (sin, cos) = libm::sincos(0.5 * yaw);
         let pose = DPose3::from_parts(position, DQuat::from_xyzw(0.0, 0.0, sin, cos));
-        let object =
-            Object { name: "cube".to_owned(), half_extents, density: cube.density, friction: cube.friction, pose };
+        let shape = Shape::new(Geometry::Box(half_extents)).of(cube.density, cube.friction);
+        let object = Object { shapes: vec![shape], ..Object::new("cube", pose) };
         Start { joint_positions, objects: vec![object] }
     }
 

@@ -20,7 +20,12 @@ use bevy::{
     },
 };
 
-use super::{Dress, mesh::rounded_box, usable};
+use super::{
+    Dress,
+    mesh::{lathe, rounded_box},
+    usable,
+};
+use crate::scene::{Geometry, Shape};
 use crate::{Arena, Capsule, SimBody};
 
 /// Colour of the far distance, where the ground fades away.
@@ -170,45 +175,88 @@ fn light_cameras(mut commands: Commands, mut images: ResMut<Assets<Image>>, came
     }
 }
 
-/// A body that is a box: the table gets a top and legs, everything else is a rounded box in its own colour.
-pub(super) fn object(
+/// A body of plain shapes. A table that is one box gets a wooden top and legs; everything else is painted as its look
+/// says, or in a colour that follows from its name.
+pub(super) fn body(
     name: &str,
-    half_extents: Vec3,
+    shapes: &[Shape],
     made: &mut BTreeMap<String, Handle<StandardMaterial>>,
     meshes: &mut Assets<Mesh>,
     materials: &mut Assets<StandardMaterial>,
     images: &mut Assets<Image>,
 ) -> Vec<Dress> {
-    let half_extents = usable(half_extents);
-    let mut material = |key: &str, make: &mut dyn FnMut() -> StandardMaterial| -> Handle<StandardMaterial> {
-        made.entry(format!("object/{key}")).or_insert_with(|| materials.add(make())).clone()
+    let mut material = |key: String, make: &mut dyn FnMut() -> StandardMaterial| -> Handle<StandardMaterial> {
+        made.entry(key).or_insert_with(|| materials.add(make())).clone()
     };
-    if name.starts_with("table") {
-        let wood = material("wood", &mut || StandardMaterial {
+    if let [Shape { geometry: Geometry::Box(half), .. }] = shapes
+        && name.starts_with("table")
+    {
+        let wood = material("object/wood".to_owned(), &mut || StandardMaterial {
             base_color_texture: Some(images.add(wood_texture())),
             perceptual_roughness: 0.55,
             reflectance: 0.35,
             ..StandardMaterial::default()
         });
-        let steel = material("steel", &mut || StandardMaterial {
+        let steel = material("object/steel".to_owned(), &mut || StandardMaterial {
             base_color: Color::srgb(0.16, 0.17, 0.19),
             perceptual_roughness: 0.45,
             metallic: 0.6,
             ..StandardMaterial::default()
         });
-        return table(half_extents, &wood, &steel, meshes);
+        return table(usable(half.as_vec3()), &wood, &steel, meshes);
     }
-    let paint = material(name, &mut || StandardMaterial {
-        base_color: object_color(name),
-        perceptual_roughness: 0.38,
-        ..StandardMaterial::default()
-    });
-    let rounding = (0.12 * half_extents.min_element()).min(0.004);
-    vec![Dress {
-        mesh: meshes.add(rounded_box(half_extents, rounding)),
-        material: paint,
-        transform: Transform::IDENTITY,
-    }]
+    let dress = |shape: &Shape| {
+        let look = shape.look;
+        let color = look.color.map_or_else(|| object_color(name), |[r, g, b]| Color::srgb_u8(r, g, b));
+        let key = match look.color {
+            Some(_) => format!("look/{look:?}"),
+            None => format!("look/{name}/{look:?}"),
+        };
+        Dress {
+            mesh: meshes.add(shape_mesh(&shape.geometry)),
+            material: material(key, &mut || StandardMaterial {
+                base_color: color.with_alpha(look.opacity),
+                perceptual_roughness: look.roughness,
+                metallic: look.metallic,
+                alpha_mode: if look.opacity < 1.0 { AlphaMode::Blend } else { AlphaMode::Opaque },
+                ..StandardMaterial::default()
+            }),
+            transform: Transform {
+                translation: shape.pose.translation.as_vec3(),
+                rotation: shape.pose.rotation.as_quat(),
+                scale: Vec3::ONE,
+            },
+        }
+    };
+    shapes.iter().map(dress).collect()
+}
+
+/// The mesh of a plain shape, its edges a little rounded.
+fn shape_mesh(geometry: &Geometry) -> Mesh {
+    match *geometry {
+        Geometry::Box(half_extents) => {
+            let half_extents = usable(half_extents.as_vec3());
+            rounded_box(half_extents, (0.12 * half_extents.min_element()).min(0.004))
+        }
+        Geometry::Cylinder { radius, half_height } => {
+            let (radius, half_height) = (radius.max(1e-4) as f32, half_height.max(1e-4) as f32);
+            let edge = (0.12 * radius.min(half_height)).min(0.003);
+            let (core, end) = (radius - edge, half_height - edge);
+            // The edge in three facets.
+            let bend = |t: f32| (core + edge * t.sin(), end + edge * t.cos());
+            let mut profile = vec![[0.0, -half_height]];
+            let angles: [f32; 4] = [0.0, 0.5236, 1.0472, std::f32::consts::FRAC_PI_2];
+            profile.extend(angles.map(|t| [bend(t).0, -bend(t).1]));
+            profile.extend([3, 2, 1, 0].map(|i| angles.get(i).map_or([core, half_height], |t| bend(*t).into())));
+            profile.push([0.0, half_height]);
+            lathe(Vec3::ZERO, Vec3::Z, &profile)
+        }
+        Geometry::Capsule { radius, half_height } => {
+            Mesh::from(Capsule3d::new(radius.max(1e-4) as f32, 2.0 * half_height as f32))
+                .rotated_by(Quat::from_rotation_arc(Vec3::Y, Vec3::Z))
+        }
+        Geometry::Ball(radius) => Mesh::from(Sphere::new(radius.max(1e-4) as f32)),
+    }
 }
 
 /// A body of capsules, as the control tasks have them. Parts of a left leg and targets stand out from the rest.
