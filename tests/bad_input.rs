@@ -18,6 +18,9 @@ use onestep::{
     train::Trainer,
 };
 
+/// Nobody has memory for so many.
+const TOO_MANY_ARENAS: &str = "4000000000";
+
 fn onestep(arguments: &[&str], folder: &Path) -> Output {
     Command::new(env!("CARGO_BIN_EXE_onestep")).args(arguments).current_dir(folder).output().unwrap()
 }
@@ -140,6 +143,58 @@ fn an_unknown_task_preset_or_setting_gets_the_nearest_one() {
 }
 
 #[test]
+fn an_unknown_task_is_told_by_every_command() {
+    let place = tempfile::tempdir().unwrap();
+    let here = place.path();
+    for arguments in [
+        &["collect", "lfit", "--out", "a.npz"][..],
+        &["check", "lift", "lfit"],
+        &["eval", "--agent", "expert", "lfit"],
+        &["bench", "tasks", "--of", "reacher,lfit"],
+        &["bench", "arenas", "lfit"],
+    ] {
+        refuses(arguments, here, 1, &["no task `lfit`", "id you mean `lift`?"]);
+    }
+    for arguments in [&["collect", "hopper", "--out", "a.npz"][..], &["eval", "--agent", "expert", "hopper"]] {
+        refuses(arguments, here, 1, &["`hopper` has no scripted expert"]);
+    }
+    assert_eq!(fs::read_dir(here).unwrap().count(), 0, "nothing may be written");
+}
+
+#[test]
+fn more_arenas_than_memory_are_refused_before_they_are_built() {
+    let place = tempfile::tempdir().unwrap();
+    let here = place.path();
+    let parts = ["4000000000 arenas of `lift`", "each as measured", "are free; at most", "fewer arenas"];
+    refuses(&["bench", "arenas", "lift", "--of", TOO_MANY_ARENAS], here, 1, &parts);
+    refuses(&["train", "lift", "--arenas", TOO_MANY_ARENAS, "--demonstrations", "1"], here, 1, &parts);
+    let many = ["--episodes", TOO_MANY_ARENAS, "--arenas", TOO_MANY_ARENAS];
+    refuses(&[&["collect", "lift", "--out", "a.npz"], &many[..]].concat(), here, 1, &parts);
+    refuses(&[&["eval", "--agent", "zero", "lift"], &many[..]].concat(), here, 1, &parts);
+    let names: Vec<_> = fs::read_dir(here).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(names.is_empty(), "{names:?}");
+}
+
+#[test]
+fn an_error_of_the_system_is_said_once() {
+    let place = tempfile::tempdir().unwrap();
+    let here = place.path();
+    fs::write(here.join("file"), "in the way").unwrap();
+    for arguments in [
+        &["train", "lift", "--config", "none.toml"][..],
+        &["data", "info", "none.npz"],
+        &["data", "info", "none.safetensors"],
+        &["data", "info", "none.hdf5"],
+        &["train", "lift", "--set", "demonstrations.file=none.npz"],
+        &["collect", "lift", "--episodes", "1", "--out", "file/none.npz"],
+        &["collect", "lift", "--episodes", "1", "--out", "none/none.npz"],
+    ] {
+        let said = refuses(arguments, here, 1, &["none"]);
+        assert_eq!(said.matches("(os error").count(), 1, "{said}");
+    }
+}
+
+#[test]
 fn a_broken_settings_file_is_named_with_its_line() {
     let place = tempfile::tempdir().unwrap();
     let here = place.path();
@@ -216,7 +271,9 @@ fn a_broken_or_truncated_checkpoint_is_named_and_left_as_it_was() {
     let output = onestep(&["eval", "run", "--episodes", "2", "--json"], here);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(report["episodes"], 2);
+    let evaluated = &report["evaluations"][0];
+    assert_eq!((&evaluated["summary"]["episodes"], &evaluated["name"]), (&2.into(), &"run".into()));
+    assert_eq!(evaluated["seeds"][0]["report"]["rows"].as_array().unwrap().len(), 2);
 }
 
 fn content_of(files: &[(PathBuf, Vec<u8>)], ending: &str) -> Vec<u8> {

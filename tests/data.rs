@@ -119,21 +119,6 @@ fn the_last_episodes_go_to_a_file_of_their_own() {
 }
 
 #[test]
-fn demonstrations_are_recorded_in_the_format_of_the_name() {
-    let place = tempfile::tempdir().unwrap();
-    let here = place.path();
-    let mut read = Vec::new();
-    for name in ["a.safetensors", "a.hdf5", "a.npz"] {
-        says(&["demos", "lift", "--demonstrations", "2", "--out", name], here, &["2 episodes", name]);
-        read.push(read_episodes(&here.join(name), &ReadOptions::default(), &mut |_, _| true).unwrap());
-    }
-    assert!(read.iter().all(|file| *file == read[0] && file.episodes.len() == 2));
-    refuses(&["demos", "lift", "--out", "a.csv"], here, &["a.csv", ".safetensors"]);
-    let from_file = ["demos", "lift", "--out", "b.npz", "--set", "demonstrations.file=a.npz"];
-    refuses(&from_file, here, &["demonstrations.file is a.npz", "records the expert"]);
-}
-
-#[test]
 fn options_that_a_format_does_not_have_are_refused() {
     let place = tempfile::tempdir().unwrap();
     let here = place.path();

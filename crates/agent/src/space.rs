@@ -47,6 +47,19 @@ impl ObservationSpace {
         }
         None
     }
+
+    /// What the number at `index` of the vector is: `cube_pos[2]`, or the index itself beyond the fields.
+    #[must_use]
+    pub fn name_at(&self, index: usize) -> String {
+        let mut start = 0;
+        for field in &self.fields {
+            if index < start + field.len {
+                return format!("{}[{}]", field.name, index - start);
+            }
+            start += field.len;
+        }
+        index.to_string()
+    }
 }
 
 /// The meaning of an action: one name for each number. Every number lies in [-1, 1]; the world scales it.
@@ -134,6 +147,7 @@ mod tests {
         assert_eq!(space.dim(), 5);
         assert_eq!(space.range("b"), Some(2..5));
         assert_eq!(space.range("c"), None);
+        assert_eq!([0, 1, 2, 4, 5].map(|index| space.name_at(index)), ["a[0]", "a[1]", "b[0]", "b[2]", "5"]);
     }
 
     #[test]

@@ -39,6 +39,7 @@
 //! An agent that is not a robot needs [`onestep_agent`] and [`onestep_learn`] alone.
 
 pub mod bench;
+pub mod collect;
 pub mod config;
 mod error;
 pub mod events;
@@ -46,6 +47,7 @@ pub mod fault;
 pub mod folder;
 pub mod replay;
 pub mod run;
+pub mod throughput;
 pub mod train;
 
 use bevy::app::{PluginGroup, PluginGroupBuilder};

@@ -97,19 +97,7 @@ fn compare(report: &mut ReplayReport, step: usize, recorded: &[f32], arena: &Sim
         if difference > report.max_difference {
             report.max_difference = difference;
             report.max_step = step;
-            report.max_field = field_name(arena, index);
+            report.max_field = arena.spec().observation.name_at(index);
         }
     }
-}
-
-/// `cube_pos[2]` for the number at `index` of an observation.
-fn field_name(arena: &SimArena, index: usize) -> String {
-    let mut start = 0;
-    for field in arena.spec().observation.fields() {
-        if index < start + field.len {
-            return format!("{}[{}]", field.name, index - start);
-        }
-        start += field.len;
-    }
-    index.to_string()
 }

@@ -3,16 +3,21 @@
 use std::path::Path;
 
 use bevy::prelude::*;
-use onestep_agent::{AgentMode, AgentPlugin, Purpose, RandomStreams, SeedSource, derive_seed, prelude::Agent};
-use onestep_data::{DataError, EpisodeData, EpisodeFile, Origin, ReadOptions, read_episodes};
+use onestep_agent::{AgentMode, AgentPlugin, Purpose, derive_seed};
+use onestep_data::{DataError, EpisodeData, EpisodeFile, ReadOptions, read_episodes};
 use onestep_learn::{LearnerPlugin, PolicyHandle, PolicyPlugin, PolicySource};
 use onestep_record::{
-    episodes::{EpisodeRecorderPlugin, RecordedEpisodes},
+    baseline::BaselinePlugin,
+    episodes::EpisodeRecorderPlugin,
     evaluation::{EvaluationError, EvaluationReport, evaluate_watched},
 };
-use onestep_sim::{ExpertNoise, SimError, SimPlugin};
+use onestep_sim::{ExpertNoise, Robot, SimPlugin, memory::require_memory};
 
-use crate::{OnestepPlugins, RunError, config::RunConfig};
+use crate::{
+    OnestepPlugins, RunError,
+    collect::{CollectEnd, CollectPlan, CollectProgress, collect},
+    config::RunConfig,
+};
 
 /// What an app is for. The same description gives a different app for each.
 #[derive(Clone)]
@@ -23,11 +28,24 @@ pub enum Role {
     Evaluate(PolicyHandle),
     /// The policy acts in one world that is looked at; all candidates are kept for drawing.
     Show(PolicyHandle),
+    /// An agent that learned nothing acts, `evaluation.arenas` worlds: something to compare a policy with.
+    Baseline(Baseline),
     /// The scripted expert acts, with the noise of `demonstrations`, and whole episodes are recorded.
     Demonstrate {
         /// Worlds side by side.
         arenas: usize,
     },
+}
+
+/// An agent that learned nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Baseline {
+    /// Every number of its actions is 0.
+    Zero,
+    /// Every number is drawn uniformly from [-1, 1].
+    Random,
+    /// The task's scripted expert, with the noise of `demonstrations`.
+    Expert,
 }
 
 /// Adds the plugins of a run to an app that has Bevy's own plugins already (`MinimalPlugins`, or all of them).
@@ -36,11 +54,11 @@ pub fn add_plugins(app: &mut App, config: &RunConfig, role: &Role) {
         task: config.task.clone(),
         arenas: arenas(config, role),
         seed: config.seed,
-        mode: if matches!(role, Role::Demonstrate { .. }) { AgentMode::Scripted } else { AgentMode::Policy },
-        expert_noise: ExpertNoise {
-            std: config.demonstrations.action_noise_std,
-            random_action_probability: config.demonstrations.random_action_probability,
+        mode: match role {
+            Role::Demonstrate { .. } | Role::Baseline(Baseline::Expert) => AgentMode::Scripted,
+            _ => AgentMode::Policy,
         },
+        expert_noise: expert_noise(config),
         // Bodies are there to be drawn.
         bodies: matches!(role, Role::Show(_)),
         ..SimPlugin::default()
@@ -63,6 +81,10 @@ pub fn add_plugins(app: &mut App, config: &RunConfig, role: &Role) {
                 })
                 .disable::<LearnerPlugin>(),
         ),
+        Role::Baseline(baseline) => app.add_plugins((
+            plugins.disable::<PolicyPlugin>().disable::<LearnerPlugin>(),
+            BaselinePlugin { random: *baseline == Baseline::Random },
+        )),
         Role::Demonstrate { .. } => app.add_plugins((
             plugins.disable::<PolicyPlugin>().disable::<LearnerPlugin>(),
             EpisodeRecorderPlugin { successful_only: config.demonstrations.successful_only },
@@ -84,7 +106,7 @@ fn arenas(config: &RunConfig, role: &Role) -> u32 {
     let arenas = match role {
         Role::Train => config.arenas,
         // More worlds than episodes would only stand still.
-        Role::Evaluate(_) => config.evaluation.arenas.min(config.evaluation.episodes),
+        Role::Evaluate(_) | Role::Baseline(_) => config.evaluation.arenas.min(config.evaluation.episodes),
         Role::Show(_) => 1,
         Role::Demonstrate { arenas } => *arenas,
     };
@@ -95,6 +117,15 @@ fn arenas(config: &RunConfig, role: &Role) -> u32 {
 #[must_use]
 pub fn evaluation_seeds(config: &RunConfig, episodes: usize) -> Vec<u64> {
     (0..episodes as u64).map(|index| derive_seed(config.seed, Purpose::Evaluation, 0, index)).collect()
+}
+
+/// Refuses a run whose worlds would not fit into memory.
+///
+/// # Errors
+/// [`RunError::Sim`] with the numbers.
+pub fn require_room(config: &RunConfig, role: &Role) -> Result<(), RunError> {
+    let task = onestep_sim::task(&config.task)?;
+    Ok(require_memory(&task, &Robot::panda()?, u64::from(arenas(config, role)))?)
 }
 
 /// Evaluates a policy in worlds of its own. `watch` sees the number of ended episodes after each control step and
@@ -108,15 +139,25 @@ pub fn evaluate_policy(
     episodes: usize,
     watch: impl FnMut(&World, usize) -> Result<(), String>,
 ) -> Result<EvaluationReport, EvaluationError> {
-    let mut app = build_app(config, &Role::Evaluate(policy.clone()));
+    evaluate_role(config, &Role::Evaluate(policy.clone()), episodes, watch)
+}
+
+/// As [`evaluate_policy`], for whoever acts in `role`.
+///
+/// # Errors
+/// As [`evaluate_policy`].
+pub fn evaluate_role(
+    config: &RunConfig,
+    role: &Role,
+    episodes: usize,
+    watch: impl FnMut(&World, usize) -> Result<(), String>,
+) -> Result<EvaluationReport, EvaluationError> {
+    let mut app = build_app(config, role);
     evaluate_watched(&mut app, &evaluation_seeds(config, episodes), watch)
 }
 
 /// Worlds in which demonstrations are collected side by side.
 const DEMONSTRATION_ARENAS: usize = 10;
-/// Collecting is given up after so many episodes, and so many more for each success: an expert that fails more often
-/// shows nothing, and collecting would hardly end.
-const DEMONSTRATION_TRIES: (usize, usize) = (60, 20);
 
 /// The demonstrations of a run: those of its file, else those that [`collect_demonstrations`] collects.
 ///
@@ -177,61 +218,30 @@ pub fn collect_demonstrations(
     config: &RunConfig,
     mut watch: impl FnMut(usize) -> bool,
 ) -> Result<EpisodeFile, RunError> {
-    if !onestep_sim::task(&config.task)?.has_expert() {
-        return Err(SimError::NoExpert { task: config.task.clone() }.into());
-    }
     let wanted = config.demonstrations.episodes;
-    let arenas = DEMONSTRATION_ARENAS.min(wanted).max(1);
-    let mut app = build_app(config, &Role::Demonstrate { arenas });
-    let mut seeds = RandomStreams::new(config.seed);
-    let mut next_seeds =
-        |count: usize| -> Vec<u64> { (0..count).map(|_| seeds.next_seed(Purpose::Demonstration, 0)).collect() };
-    let mut kept: Vec<EpisodeData> = Vec::new();
-    let mut tried = 0;
-    while kept.len() < wanted {
-        if tried > DEMONSTRATION_TRIES.0 + DEMONSTRATION_TRIES.1 * kept.len() {
-            return Err(RunError::Demonstrations { kept: kept.len(), wanted, tried });
-        }
-        // Whole rounds of fixed seeds: which episodes are kept does not depend on how long the others take.
-        let round = next_seeds(wanted - kept.len());
-        tried += round.len();
-        play_demonstrations(&mut app, &round, |episodes| watch(kept.len() + episodes))?;
-        let mut recorded = std::mem::take(&mut app.world_mut().resource_mut::<RecordedEpisodes>().0);
-        recorded.sort_by_key(|episode| round.iter().position(|seed| *seed == episode.seed));
-        kept.append(&mut recorded);
-    }
-    let (observation_dim, action_dim) = dimensions(&mut app);
-    Ok(EpisodeFile { task: config.task.clone(), origin: Origin::Onestep, observation_dim, action_dim, episodes: kept })
-}
-
-/// One episode for each seed, dealt out to the arenas in turn.
-fn play_demonstrations(app: &mut App, seeds: &[u64], mut watch: impl FnMut(usize) -> bool) -> Result<(), RunError> {
-    let world = app.world_mut();
-    let mut agents: Vec<(u32, Entity)> =
-        world.query::<(&Agent, Entity)>().iter(world).map(|(agent, entity)| (agent.0, entity)).collect();
-    agents.sort_unstable();
-    let count = agents.len().max(1);
-    for (place, (_, entity)) in agents.into_iter().enumerate() {
-        let own = seeds.iter().skip(place).step_by(count).copied().collect();
-        world.entity_mut(entity).insert((AgentMode::Scripted, SeedSource::List(own)));
-    }
-    loop {
-        onestep_record::tick(world);
-        if let Some(fault) = crate::fault::of_simulation(world) {
-            return Err(RunError::Fault(Box::new(fault)));
-        }
-        if world.query::<&AgentMode>().iter(world).all(|mode| *mode == AgentMode::Idle) {
-            return Ok(());
-        }
-        if !watch(world.resource::<RecordedEpisodes>().0.len()) {
-            return Err(RunError::Interrupted);
+    let plan = CollectPlan {
+        task: onestep_sim::task(&config.task)?,
+        episodes: wanted,
+        seed: config.seed,
+        arenas: DEMONSTRATION_ARENAS,
+        noise: expert_noise(config),
+        successful_only: config.demonstrations.successful_only,
+    };
+    let collected = collect(&plan, Vec::new(), |progress| watch(progress.kept))?;
+    match collected.end {
+        CollectEnd::Complete => Ok(collected.file),
+        CollectEnd::Stopped => Err(RunError::Interrupted),
+        CollectEnd::Fault(fault) => Err(RunError::Fault(fault)),
+        CollectEnd::ExpertFails => {
+            let CollectProgress { kept, tried, .. } = collected.progress;
+            Err(RunError::Demonstrations { kept, wanted, tried })
         }
     }
 }
 
-/// Lengths of observation and action of the app's agents.
-fn dimensions(app: &mut App) -> (usize, usize) {
-    let world = app.world_mut();
-    let mut specs = world.query::<&onestep_agent::AgentSpec>();
-    specs.iter(world).next().map_or((0, 0), |spec| (spec.observation.dim(), spec.action.dim()))
+fn expert_noise(config: &RunConfig) -> ExpertNoise {
+    ExpertNoise {
+        std: config.demonstrations.action_noise_std,
+        random_action_probability: config.demonstrations.random_action_probability,
+    }
 }

@@ -15,7 +15,7 @@ use crate::{
     config::RunConfig,
     fault,
     folder::{Evaluation, EvaluationKind, MetricsLog, Position, RunFolder, column},
-    run::{Role, build_app, demonstrations, evaluate_policy},
+    run::{Role, build_app, demonstrations, evaluate_policy, require_room},
 };
 
 /// Follows a training run: for a progress line, a log, or a test. Every method may be left out.
@@ -122,6 +122,8 @@ impl Trainer {
     /// # Errors
     /// [`RunError`]; nothing was learned then.
     pub fn new(config: RunConfig, folder: Option<RunFolder>, watcher: &mut dyn TrainWatcher) -> Result<Self, RunError> {
+        // Before demonstrations are collected, which may take long.
+        require_room(&config, &Role::Train)?;
         let wanted = config.demonstrations.episodes;
         let demonstrations = if wanted > 0 {
             let demonstrations = demonstrations(&config, |kept| {
@@ -145,6 +147,7 @@ impl Trainer {
         demonstrations: Option<&EpisodeFile>,
         watcher: &mut dyn TrainWatcher,
     ) -> Result<Self, RunError> {
+        require_room(&config, &Role::Train)?;
         let mut app = build_app(&config, &Role::Train);
         let policy = prepare(&mut app)?;
         if let Some(other) = &config.init_from {
@@ -179,6 +182,7 @@ impl Trainer {
     pub fn resume(folder: RunFolder, config: RunConfig, watcher: &mut dyn TrainWatcher) -> Result<Self, RunError> {
         let saved = folder.existing_checkpoint()?;
         let mut evaluations = folder.evaluations()?;
+        require_room(&config, &Role::Train)?;
         let mut app = build_app(&config, &Role::Train);
         let policy = prepare(&mut app)?;
         checkpoint::load(&mut app, &saved)?;

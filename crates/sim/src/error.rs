@@ -23,6 +23,25 @@ pub enum SimError {
         /// Name of the task.
         task: String,
     },
+    /// The arenas would not fit into memory.
+    #[error(
+        "{arenas} arenas of `{task}` need about {}, {} each as measured, and {} are free; at most {most} fit, so ask for fewer arenas",
+        bytes(*needed), bytes(*per_arena), bytes(*free)
+    )]
+    Memory {
+        /// Name of the task.
+        task: String,
+        /// How many arenas were asked for.
+        arenas: u64,
+        /// Bytes of one arena.
+        per_arena: u64,
+        /// Bytes of all arenas.
+        needed: u64,
+        /// Bytes of memory that are free.
+        free: u64,
+        /// How many arenas fit.
+        most: u64,
+    },
     /// A data file cannot be read.
     #[error("cannot read {}: {message}; check the path and its permissions", path.display())]
     Read {
@@ -73,4 +92,15 @@ pub enum SimError {
         /// The episode's seed.
         seed: u64,
     },
+}
+
+/// `1.5 GB`: bytes in the unit that keeps the number short.
+fn bytes(count: u64) -> String {
+    let count = count as f64;
+    match count {
+        _ if count >= 1e12 => format!("{:.1} TB", count / 1e12),
+        _ if count >= 1e9 => format!("{:.1} GB", count / 1e9),
+        _ if count >= 1e6 => format!("{:.1} MB", count / 1e6),
+        _ => format!("{:.0} kB", count / 1e3),
+    }
 }

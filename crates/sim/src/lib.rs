@@ -20,6 +20,7 @@
 
 mod arena;
 mod arm;
+pub mod check;
 mod controller;
 mod error;
 mod expert;
@@ -27,11 +28,13 @@ pub mod frames;
 mod kinematics;
 mod linalg;
 mod mechanism;
+pub mod memory;
 mod model;
 mod physics;
 mod plugin;
 mod robot;
 pub mod scene;
+mod script;
 mod shape;
 mod task;
 #[cfg(feature = "render")]
@@ -46,4 +49,5 @@ pub use kinematics::{ArmPose, Chain};
 pub use model::{BodyPose, BodyShape, Capsule, Model};
 pub use plugin::{Arena, SimBody, SimFault, SimFaults, SimPlugin, SimSystems};
 pub use robot::{ARM_JOINTS, Base, BoxCollider, Controller, Gripper, Hand, Home, Inertial, Link, Robot};
+pub use script::Script;
 pub use task::{ArenaView, ArmTask, ControlTask, Lift, LiftScene, Start, Task, TaskOutcome, task, tasks};

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use bevy::app::{App, AppExit, FixedUpdate, Plugin};
-use bevy::ecs::batching::BatchingStrategy;
 use bevy::ecs::prelude::*;
 use bevy::math::Vec3;
 use bevy::tasks::ComputeTaskPool;
@@ -14,10 +13,11 @@ use onestep_agent::prelude::*;
 
 use crate::arena::{SimArena, StateRecord};
 use crate::error::SimError;
-use crate::expert::{ExpertMemory, ExpertNoise};
+use crate::expert::ExpertNoise;
 use crate::frames;
 use crate::model::BodyShape;
 use crate::robot::Robot;
+use crate::script::Script;
 use crate::task::{Task, task};
 
 /// Simulates arenas: one agent entity each, with a task and what moves in it.
@@ -212,7 +212,7 @@ impl Plugin for SimPlugin {
             app.world_mut()
                 .spawn((
                     AgentBundle::new(self.first_agent + index, sim.spec().clone()).with_mode(self.mode),
-                    Expert::default(),
+                    Expert(Script::new(0)),
                     self.expert_noise,
                     Arena { sim, result: None },
                     Transform::from_translation(origin),
@@ -227,9 +227,9 @@ impl Plugin for SimPlugin {
     }
 }
 
-/// The expert's memory of an agent.
-#[derive(Component, Debug, Clone, Default)]
-struct Expert(ExpertMemory);
+/// The expert of an agent in its episode.
+#[derive(Component, Debug, Clone)]
+struct Expert(Script);
 
 fn reset_arenas(
     mut agents: Query<(&Episode, &mut Arena, &mut Expert, &mut Observation, Option<&Children>)>,
@@ -241,7 +241,7 @@ fn reset_arenas(
         }
         arena.sim.reset(episode.seed);
         arena.result = None;
-        expert.0 = ExpertMemory::default();
+        expert.0 = Script::new(episode.seed);
         observation.set(arena.sim.observation());
         let Some(children) = children else { continue };
         let fresh = arena.sim.bodies();
@@ -256,31 +256,48 @@ fn reset_arenas(
     }
 }
 
-fn act_as_expert(
-    mut streams: ResMut<RandomStreams>,
-    mut agents: Query<(&Agent, &AgentMode, &Episode, &Arena, &ExpertNoise, &mut Expert, &mut Action)>,
-) {
-    for (agent, mode, episode, arena, noise, mut expert, mut action) in &mut agents {
-        if *mode == AgentMode::Scripted
-            && episode.is_active()
-            && let Some(mut values) = arena.sim.expert(&mut expert.0)
-        {
-            noise.apply(&mut values, streams.get(Purpose::Expert, agent.0));
+fn act_as_expert(mut agents: Query<(&AgentMode, &Episode, &Arena, &ExpertNoise, &mut Expert, &mut Action)>) {
+    let acting = agents.iter_mut().filter(|(mode, episode, ..)| **mode == AgentMode::Scripted && episode.is_active());
+    share_out(acting.collect(), |(_, _, arena, noise, mut expert, mut action)| {
+        if let Some(values) = expert.0.act(&arena.sim, noise) {
             action.set(&values);
         }
-    }
+    });
 }
 
 fn step_arenas(mut agents: Query<(&AgentMode, &Episode, &Action, &mut Arena)>) {
-    let step = |(mode, episode, action, mut arena): (&AgentMode, &Episode, &Action, Mut<Arena>)| {
-        arena.result = (*mode != AgentMode::Idle && episode.is_active()).then(|| arena.sim.step(action.values()));
-    };
-    let several = agents.iter().filter(|(mode, ..)| **mode != AgentMode::Idle).take(2).count() > 1;
-    if several && ComputeTaskPool::try_get().is_some() {
-        agents.par_iter_mut().batching_strategy(BatchingStrategy::fixed(1)).for_each(step);
-    } else {
-        agents.iter_mut().for_each(step);
+    let mut moving = Vec::new();
+    for (mode, episode, action, mut arena) in &mut agents {
+        if *mode != AgentMode::Idle && episode.is_active() {
+            moving.push((action, arena));
+        } else {
+            arena.result = None;
+        }
     }
+    share_out(moving, |(action, mut arena)| arena.result = Some(arena.sim.step(action.values())));
+}
+
+/// Pieces of work for each thread: enough that a thread whose arenas have few contacts can take over from another.
+const PIECES_PER_THREAD: usize = 4;
+
+/// Does `work` on every item, on this thread and those of the compute pool. Items must not depend on one another.
+///
+/// Bevy's own parallel queries leave out the calling thread, and so use one thread of two on a machine with two cores.
+fn share_out<T: Send>(items: Vec<T>, work: impl Fn(T) + Sync) {
+    let pool = ComputeTaskPool::try_get().filter(|_| items.len() > 1);
+    let Some(pool) = pool else { return items.into_iter().for_each(work) };
+    let pieces = PIECES_PER_THREAD * (pool.thread_num() + 1);
+    let length = items.len().div_ceil(pieces);
+    let (mut items, work) = (items.into_iter(), &work);
+    pool.scope(|scope| {
+        loop {
+            let piece: Vec<T> = items.by_ref().take(length).collect();
+            if piece.is_empty() {
+                break;
+            }
+            scope.spawn(async move { piece.into_iter().for_each(work) });
+        }
+    });
 }
 
 fn write_outcomes(

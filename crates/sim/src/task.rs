@@ -35,6 +35,12 @@ pub trait Task: std::fmt::Debug + Send + Sync + 'static {
         false
     }
 
+    /// The task in the form in which undirected data ("play") is collected: episodes of a fixed length that no success
+    /// ends, in which the expert gets a new goal whenever it has reached one. `None` if there is no such form.
+    fn play(&self) -> Option<Arc<dyn Task>> {
+        None
+    }
+
     /// The mechanism in the initial state of `seed`. The same seed gives the same state. A task without an arm does
     /// not read the robot.
     fn model(self: Arc<Self>, robot: &Arc<Robot>, seed: u64) -> Box<dyn Model>;

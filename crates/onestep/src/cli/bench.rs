@@ -1,6 +1,6 @@
 //! `onestep bench`.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
@@ -10,7 +10,9 @@ use onestep::{
     config::{RunConfig, Setting},
     data::atomic,
     learn::AlgorithmConfig,
-    run::{Role, build_app},
+    run::{Baseline, Role, build_app},
+    sim,
+    throughput::{ArenasSpeed, TaskSpeed, measure_arenas, measure_task},
 };
 
 use super::{
@@ -29,6 +31,41 @@ pub(super) struct BenchArgs {
 enum BenchCommand {
     /// Train algorithms on a task and write a table and learning curves.
     Algorithms(AlgorithmsArgs),
+    /// Measure control steps per second of tasks: one arena on one core, random actions and the expert.
+    Tasks(TasksArgs),
+    /// Measure control steps per second and memory for growing numbers of arenas.
+    Arenas(ArenasArgs),
+}
+
+#[derive(Args)]
+struct TasksArgs {
+    /// Which ones, with commas between them (see `onestep list`) [default: all]
+    #[arg(long = "of", value_name = "NAME,NAME", value_delimiter = ',')]
+    tasks: Vec<String>,
+    /// Seconds for each task and agent
+    #[arg(long, value_name = "SECONDS", default_value_t = 2.0)]
+    secs: f64,
+    /// Print the figures as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+struct ArenasArgs {
+    /// Task (see `onestep list`)
+    task: String,
+    /// How many arenas, with commas between them
+    #[arg(long = "of", value_name = "N,N", value_delimiter = ',', default_value = "1,2,4,8,16,32,64,128,256")]
+    arenas: Vec<u32>,
+    /// The scripted expert acts instead of random numbers
+    #[arg(long)]
+    expert: bool,
+    /// Seconds for each number of arenas
+    #[arg(long, value_name = "SECONDS", default_value_t = 3.0)]
+    secs: f64,
+    /// Print the figures as JSON
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Args)]
@@ -51,7 +88,70 @@ struct AlgorithmsArgs {
 pub(super) fn bench(args: &BenchArgs) -> Result<()> {
     match &args.command {
         BenchCommand::Algorithms(args) => algorithms(args),
+        BenchCommand::Tasks(args) => tasks(args),
+        BenchCommand::Arenas(args) => arenas(args),
     }
+}
+
+/// A measurement that takes no time, or for ever, is a mistake.
+fn duration(secs: f64) -> Result<Duration> {
+    if !(0.01..=3600.0).contains(&secs) {
+        bail!("--secs is {secs}, and must lie between 0.01 and 3600");
+    }
+    Ok(Duration::from_secs_f64(secs))
+}
+
+fn tasks(args: &TasksArgs) -> Result<()> {
+    let time = duration(args.secs)?;
+    let names: Vec<&str> =
+        if args.tasks.is_empty() { sim::tasks().to_vec() } else { args.tasks.iter().map(String::as_str).collect() };
+    let chosen: Vec<_> = names.into_iter().map(sim::task).collect::<Result<_, _>>()?;
+    let robot = sim::Robot::panda()?;
+    let mut speeds = Vec::new();
+    if !args.json {
+        say(&format!("{:<26} {:>12} {:>12} {:>12}", "control steps/s of", "random", "expert", "reset, ms"));
+    }
+    for task in &chosen {
+        let speed = measure_task(task, &robot, time)?;
+        if !args.json {
+            let expert = speed.expert_steps_per_sec.map_or_else(|| "–".to_owned(), |rate| format!("{rate:.0}"));
+            let TaskSpeed { task, random_steps_per_sec: random, reset_ms, .. } = &speed;
+            say(&format!("{task:<26} {random:>12.0} {expert:>12} {reset_ms:>12.3}"));
+        }
+        speeds.push(speed);
+    }
+    if args.json {
+        say(&serde_json::to_string_pretty(&speeds)?);
+    }
+    Ok(())
+}
+
+fn arenas(args: &ArenasArgs) -> Result<()> {
+    let time = duration(args.secs)?;
+    if args.arenas.contains(&0) {
+        bail!("--of: at least 1 arena is needed");
+    }
+    let task = sim::task(&args.task)?;
+    let agent = if args.expert { Baseline::Expert } else { Baseline::Random };
+    let before = sim::memory::resident_bytes();
+    let mut speeds: Vec<ArenasSpeed> = Vec::new();
+    if !args.json {
+        say(&format!("{:>8} {:>12} {:>12} {:>12}", "arenas", "steps/s", "of the first", "memory, MB"));
+    }
+    for count in &args.arenas {
+        let speed = measure_arenas(&task, *count, agent, time, before)?;
+        let first = speeds.first().unwrap_or(&speed).steps_per_sec;
+        if !args.json {
+            let memory = speed.bytes.map_or_else(|| "–".to_owned(), |bytes| format!("{:.1}", bytes as f64 / 1e6));
+            let ArenasSpeed { arenas, steps_per_sec, .. } = speed;
+            say(&format!("{arenas:>8} {steps_per_sec:>12.0} {:>10.2} × {memory:>12}", steps_per_sec / first));
+        }
+        speeds.push(speed);
+    }
+    if args.json {
+        say(&serde_json::to_string_pretty(&speeds)?);
+    }
+    Ok(())
 }
 
 fn algorithms(args: &AlgorithmsArgs) -> Result<()> {

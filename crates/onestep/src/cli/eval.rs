@@ -1,65 +1,199 @@
 //! `onestep eval`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
-use clap::Args;
-use onestep::{RunError, fault, folder::RunFolder, run::evaluate_policy};
+use clap::{Args, ValueEnum};
+use onestep::{
+    RunError,
+    config::{RunConfig, has_expert},
+    fault,
+    folder::RunFolder,
+    record::summary::{SeedReport, Summary},
+    run::{Baseline, Role, evaluate_role, require_room},
+    sim::SimError,
+};
+use serde::Serialize;
 
 use super::{
     load_policy,
-    screen::{Screen, say, success},
+    screen::{Screen, percent, say},
     stop,
 };
 
+const EXAMPLES: &str = "\
+Examples:
+  onestep eval runs/lift-mvp-seed0                                   the episodes of the run's own evaluations
+  onestep eval runs/lift-mvp-seed0 runs/lift-mvp-seed1 --seeds 7,8   two runs, the same episodes of two seeds
+  onestep eval --agent zero,random,expert lift                       what agents reach that learned nothing";
+
 #[derive(Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct EvalArgs {
-    /// Run folder
-    run: PathBuf,
-    /// Episodes to play [default: as the run's settings say]
+    /// Run folders; with --agent, tasks
+    #[arg(required = true, value_name = "RUN")]
+    targets: Vec<PathBuf>,
+    /// Instead of a run's policy: zero, random or expert; several with commas between them
+    #[arg(long, value_name = "NAME,NAME", value_delimiter = ',')]
+    agent: Vec<BaselineName>,
+    /// Episodes to play for each seed [default: as the run's settings say]
     #[arg(long, value_name = "N")]
     episodes: Option<usize>,
-    /// Root seed of the episodes [default: the run's, so the same episodes as its own evaluations]
+    /// Root seeds of the episodes [default: the run's, so the same episodes as its own evaluations]
+    #[arg(long, alias = "seed", value_name = "N,N", value_delimiter = ',')]
+    seeds: Vec<u64>,
+    /// Worlds side by side [default: as the run's settings say]
     #[arg(long, value_name = "N")]
-    seed: Option<u64>,
-    /// Print the whole report as JSON
+    arenas: Option<usize>,
+    /// Standard deviation of noise on the expert's actions
+    #[arg(long, value_name = "STD", default_value_t = 0.0)]
+    noise: f32,
+    /// Print everything as JSON, each episode included
     #[arg(long)]
     json: bool,
 }
 
+#[derive(Clone, Copy, ValueEnum)]
+enum BaselineName {
+    Zero,
+    Random,
+    Expert,
+}
+
+/// One agent on one task.
+#[derive(Serialize)]
+struct Evaluated {
+    name: String,
+    task: String,
+    agent: &'static str,
+    seeds: Vec<SeedReport>,
+    summary: Summary,
+}
+
+struct Plan {
+    name: String,
+    agent: &'static str,
+    config: RunConfig,
+    role: Role,
+}
+
 pub(super) fn eval(args: &EvalArgs) -> Result<()> {
     stop::listen()?;
-    let (folder, mut config) = RunFolder::open(&args.run).map_err(RunError::from)?;
-    let policy = load_policy(&config, &folder)?;
-    config.seed = args.seed.unwrap_or(config.seed);
-    config.evaluation.episodes = args.episodes.unwrap_or(config.evaluation.episodes);
-    config.validate().map_err(RunError::from)?;
-
-    let episodes = config.evaluation.episodes;
+    let mut plans = Vec::new();
+    for target in &args.targets {
+        if args.agent.is_empty() {
+            plans.push(args.run(target)?);
+        }
+        for agent in &args.agent {
+            plans.push(args.baseline(&target.to_string_lossy(), *agent)?);
+        }
+    }
     let mut screen = Screen::new();
-    let result = evaluate_policy(&config, &policy, episodes, |world, done| {
-        if !args.json {
-            screen.update(|| format!("evaluation, episode {done} of {episodes}"));
-        }
-        match fault::of_app(world) {
-            Some(fault) => Err(format!("{}: {}", fault.place, fault.error)),
-            None if stop::is_wanted() => Err("as asked".to_owned()),
-            None => Ok(()),
-        }
-    });
+    let mut evaluated = Vec::new();
+    for plan in plans {
+        evaluated.push(play(plan, args, &mut screen)?);
+    }
     screen.clear();
-    if stop::is_wanted() {
-        return Err(RunError::Interrupted.into());
-    }
-    let report = result?;
     if args.json {
-        match serde_json::to_string_pretty(&report) {
-            Ok(text) => say(&text),
-            Err(error) => bail!("the report cannot be written as JSON: {error}"),
-        }
-        return Ok(());
+        say(&serde_json::to_string_pretty(&serde_json::json!({ "evaluations": evaluated }))?);
+    } else {
+        say(table(&evaluated).trim_end());
     }
-    say(&format!("success {}", success(&report).trim_start()));
-    say(&format!("mean return {:.2}, mean length {:.1} control steps", report.mean_return, report.mean_steps));
     Ok(())
+}
+
+impl EvalArgs {
+    fn run(&self, path: &Path) -> Result<Plan> {
+        let (folder, mut config) = RunFolder::open(path).map_err(RunError::from)?;
+        let policy = load_policy(&config, &folder)?;
+        self.apply(&mut config)?;
+        let agent = config.algorithm.name();
+        Ok(Plan { name: path.display().to_string(), agent, config, role: Role::Evaluate(policy) })
+    }
+
+    fn baseline(&self, task: &str, agent: BaselineName) -> Result<Plan> {
+        let mut config = RunConfig::preset(task, "small").map_err(RunError::from)?;
+        let (agent, role) = match agent {
+            BaselineName::Zero => ("zero", Baseline::Zero),
+            BaselineName::Random => ("random", Baseline::Random),
+            BaselineName::Expert if has_expert(task) => ("expert", Baseline::Expert),
+            BaselineName::Expert => return Err(SimError::NoExpert { task: task.to_owned() }.into()),
+        };
+        config.demonstrations.action_noise_std = self.noise;
+        config.demonstrations.random_action_probability = 0.0;
+        self.apply(&mut config)?;
+        Ok(Plan { name: task.to_owned(), agent, config, role: Role::Baseline(role) })
+    }
+
+    fn apply(&self, config: &mut RunConfig) -> Result<(), RunError> {
+        config.evaluation.episodes = self.episodes.unwrap_or(config.evaluation.episodes);
+        config.evaluation.arenas = self.arenas.unwrap_or(config.evaluation.arenas);
+        for seed in &self.seeds {
+            config.seed = *seed;
+            config.validate()?;
+        }
+        Ok(config.validate()?)
+    }
+}
+
+fn play(plan: Plan, args: &EvalArgs, screen: &mut Screen) -> Result<Evaluated> {
+    let Plan { name, agent, mut config, role } = plan;
+    require_room(&config, &role)?;
+    let seeds = if args.seeds.is_empty() { vec![config.seed] } else { args.seeds.clone() };
+    let episodes = config.evaluation.episodes;
+    let mut reports = Vec::new();
+    for seed in seeds {
+        config.seed = seed;
+        let result = evaluate_role(&config, &role, episodes, |world, done| {
+            if !args.json {
+                screen.update(|| format!("{name}, {agent}, seed {seed}: episode {done} of {episodes}"));
+            }
+            match fault::of_app(world) {
+                Some(fault) => Err(format!("{}: {}", fault.place, fault.error)),
+                None if stop::is_wanted() => Err("as asked".to_owned()),
+                None => Ok(()),
+            }
+        });
+        if stop::is_wanted() {
+            screen.clear();
+            return Err(RunError::Interrupted.into());
+        }
+        reports.push(SeedReport { seed, report: result? });
+    }
+    let Some(summary) = Summary::of(&reports) else { bail!("{name}: no episode was played") };
+    Ok(Evaluated { name, task: config.task, agent, seeds: reports, summary })
+}
+
+fn table(evaluated: &[Evaluated]) -> String {
+    let wide = evaluated.iter().map(|one| one.name.chars().count()).max().unwrap_or(0).max(4);
+    let several = evaluated.iter().any(|one| one.seeds.len() > 1);
+    let mut text = format!(
+        "{:<wide$}  {:<8} {:>8}  {:>17}  {:>8} {:>10} {:>8} {:>9}",
+        "name", "agent", "success", "95 % interval", "ever", "return", "steps", "episodes"
+    );
+    text.push_str(if several { "  over seeds (mean ± std, least to greatest)\n" } else { "\n" });
+    for Evaluated { name, agent, seeds, summary, .. } in evaluated {
+        let interval =
+            format!("{} to {}", percent(summary.success_interval.low), percent(summary.success_interval.high));
+        text.push_str(&format!(
+            "{name:<wide$}  {agent:<8} {:>8}  {interval:>17}  {:>8} {:>10.2} {:>8.1} {:>9}",
+            percent(summary.success_rate),
+            percent(summary.success_once_rate),
+            summary.mean_return,
+            summary.mean_steps,
+            summary.episodes,
+        ));
+        if seeds.len() > 1 {
+            let spread = summary.success_spread;
+            text.push_str(&format!(
+                "  {} ± {}, {} to {}",
+                percent(spread.mean),
+                percent(spread.std),
+                percent(spread.least),
+                percent(spread.greatest)
+            ));
+        }
+        text.push('\n');
+    }
+    text
 }

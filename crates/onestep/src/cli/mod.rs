@@ -1,6 +1,8 @@
 //! What the command understands, and what it says.
 
 mod bench;
+mod check;
+mod collect;
 mod data;
 mod eval;
 #[cfg(feature = "render")]
@@ -29,6 +31,7 @@ Examples:
   onestep train --resume runs/lift-mvp-seed0         go on after an interruption
   onestep eval runs/lift-mvp-seed0                   success rate over 50 episodes
   onestep record runs/lift-mvp-seed0 --out lift.gif  film an episode; no window needed
+  onestep collect lift --out lift.hdf5               episodes of the scripted expert as a dataset
   onestep bench algorithms lift                      all algorithms side by side: hours";
 
 /// Agents learn and act in a robotics simulation: one process, no Python.
@@ -43,13 +46,15 @@ struct Cli {
 enum Command {
     /// Train a policy: demonstrations, offline phase, online phase, evaluations.
     Train(train::TrainArgs),
-    /// Measure how often the policy of a run succeeds, on episodes it was never trained on.
+    /// Measure how often policies of runs, or agents that learned nothing, succeed.
     Eval(eval::EvalArgs),
     /// Film the policy of a run, without a window.
     #[cfg(feature = "render")]
     Record(record::RecordArgs),
-    /// Write demonstrations of the scripted expert to a file.
-    Demos(train::DemosArgs),
+    /// Write episodes of the scripted expert to a file.
+    Collect(collect::CollectArgs),
+    /// Check that tasks keep the contract: spaces, determinism, resets, neighbours, expert.
+    Check(check::CheckArgs),
     /// Compare: train several algorithms alike, and set them side by side.
     Bench(bench::BenchArgs),
     /// Look at datasets, convert them, repeat them in the simulator.
@@ -134,7 +139,8 @@ pub(crate) fn main() -> ExitCode {
     start_log();
     let result = match Cli::parse().command {
         Command::Train(args) => train::train(args),
-        Command::Demos(args) => train::demos(&args),
+        Command::Collect(args) => collect::collect_episodes(&args),
+        Command::Check(args) => check::check(&args),
         Command::Eval(args) => eval::eval(&args),
         Command::Bench(args) => bench::bench(&args),
         #[cfg(feature = "render")]
@@ -152,7 +158,7 @@ pub(crate) fn main() -> ExitCode {
             ExitCode::from(INTERRUPTED)
         }
         Err(error) => {
-            screen::complain(&format!("error: {error:#}"));
+            screen::complain(&format!("error: {}", screen::all_causes(&error)));
             ExitCode::FAILURE
         }
     }

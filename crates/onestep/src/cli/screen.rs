@@ -25,6 +25,20 @@ pub(super) fn complain(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
+/// An error with its causes, each said once: many errors name their cause in their own text already.
+pub(super) fn all_causes(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+    }
+    text
+}
+
 /// Seconds between two plain lines.
 const PLAIN_EVERY: Duration = Duration::from_secs(10);
 
@@ -215,6 +229,15 @@ pub(super) fn duration(secs: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let system = || std::io::Error::other("the disk is full");
+        let named = onestep::config::ConfigError::Read { path: "a.toml".into(), source: system() };
+        assert_eq!(all_causes(&named.into()), "cannot read a.toml: the disk is full");
+        let outer = anyhow::Error::from(system()).context("cannot write b").context("the run stopped");
+        assert_eq!(all_causes(&outer), "the run stopped: cannot write b: the disk is full");
+    }
 
     #[test]
     fn numbers_and_times_are_easy_to_read() {

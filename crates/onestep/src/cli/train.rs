@@ -1,21 +1,20 @@
-//! `onestep train` and `onestep demos`.
+//! `onestep train`.
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::Args;
 use onestep::{
     RunError,
     config::has_expert,
-    data::{Format, WriteOptions, write_episodes},
     folder::{EvaluationKind, RunFolder},
-    run::{collect_demonstrations, read_demonstrations},
+    run::read_demonstrations,
     train::{TrainReport, Trainer},
 };
 
 use super::{
     SettingArgs,
-    screen::{Screen, TrainScreen, duration, kind_name, say, success},
+    screen::{TrainScreen, duration, kind_name, say, success},
     stop,
 };
 
@@ -35,18 +34,6 @@ pub(super) struct TrainArgs {
     /// Go on with this run from its last checkpoint; its own settings hold
     #[arg(long, value_name = "FOLDER", exclusive = true)]
     resume: Option<PathBuf>,
-}
-
-#[derive(Args)]
-pub(super) struct DemosArgs {
-    /// Task to demonstrate (see `onestep list`); may stand in the file of --config instead
-    #[arg(required_unless_present = "config")]
-    task: Option<String>,
-    /// File to write; its ending chooses the format: .safetensors, .hdf5 or .npz
-    #[arg(long, value_name = "FILE")]
-    out: PathBuf,
-    #[command(flatten)]
-    settings: SettingArgs,
 }
 
 pub(super) fn train(args: TrainArgs) -> Result<()> {
@@ -121,30 +108,4 @@ fn finished(report: &TrainReport, folder: &RunFolder) {
         "done in {}; see it by `onestep record {path}`, measure it by `onestep eval {path}`",
         duration(report.wall_secs)
     ));
-}
-
-pub(super) fn demos(args: &DemosArgs) -> Result<()> {
-    stop::listen().context("cannot listen for Ctrl-C")?;
-    let config = args.settings.resolve(args.task.clone())?;
-    // A wrong ending is told before long work, not after it.
-    Format::of(&args.out)?;
-    if let Some(path) = &config.demonstrations.file {
-        bail!("demonstrations.file is {}, and this records the expert; leave it out", path.display());
-    }
-    let wanted = config.demonstrations.episodes;
-    let mut screen = Screen::new();
-    let file = collect_demonstrations(&config, |kept| {
-        screen.update(|| format!("demonstrations {kept} of {wanted}"));
-        !stop::is_wanted()
-    })?;
-    write_episodes(&args.out, &file, &WriteOptions::default())?;
-    screen.clear();
-    let successes = file.episodes.iter().filter(|episode| episode.is_success()).count();
-    say(&format!(
-        "{} episodes, {successes} of them successful, {} steps: {}",
-        file.episodes.len(),
-        file.steps(),
-        args.out.display()
-    ));
-    Ok(())
 }

@@ -1,0 +1,208 @@
+//! `onestep collect`.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+use clap::Args;
+use onestep::{
+    RunError,
+    collect::{CollectEnd, CollectPlan, CollectProgress, Collected, collect, repeats},
+    data::{DataError, EpisodeData, Format, ReadOptions, WriteOptions, read_episodes, write_episodes},
+    record::evaluation::Interval,
+    sim::{ExpertNoise, SimError, task},
+};
+
+use super::{
+    screen::{Screen, duration, grouped, percent, say},
+    stop,
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  onestep collect lift --episodes 200 --seed 0 --out lift.safetensors
+  onestep collect lift --noise 0.25 --only-success --out lift.hdf5    what `train lift` starts from, for robomimic
+  onestep collect lift --episodes 5000 --out lift.npz --resume        after Ctrl-C
+
+The same seed, noise and task give the same file, whatever the number of arenas.";
+
+#[derive(Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct CollectArgs {
+    /// Task with a scripted expert (see `onestep list`)
+    task: String,
+    /// Episodes to write
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    episodes: usize,
+    /// Root seed of the episodes
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    /// File to write; its ending chooses the format: .safetensors, .hdf5 or .npz
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    /// Worlds side by side; they change the time, not the file
+    #[arg(long, value_name = "N", default_value_t = 16)]
+    arenas: usize,
+    /// Standard deviation of Gaussian noise on every number of the expert's actions, which lie in [-1, 1]
+    #[arg(long, value_name = "STD", default_value_t = 0.0)]
+    noise: f32,
+    /// Probability that a step's action is a uniformly random one
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
+    random_actions: f32,
+    /// Write only episodes that end in success, and go on until there are enough
+    #[arg(long)]
+    only_success: bool,
+    /// Undirected data: episodes of a fixed length, in which the expert gets a new goal whenever it has reached one
+    #[arg(long, conflicts_with = "only_success")]
+    play: bool,
+    /// Replace a file that is there
+    #[arg(long)]
+    force: bool,
+    /// Go on with a file that an earlier call with the same options has left unfinished
+    #[arg(long, conflicts_with = "force")]
+    resume: bool,
+}
+
+pub(super) fn collect_episodes(args: &CollectArgs) -> Result<()> {
+    stop::listen()?;
+    // What is wrong is told before long work, not after it.
+    Format::of(&args.out)?;
+    let plan = args.plan()?;
+    let exists = args.out.try_exists().unwrap_or(true);
+    if exists && !args.force && !args.resume {
+        let path = args.out.display();
+        bail!("{path} exists already; `--resume` goes on with it, `--force` replaces it, `--out` chooses another name");
+    }
+    let already = if exists && args.resume { take_up(&plan, &args.out)? } else { Vec::new() };
+    if !already.is_empty() {
+        say(&format!("{} episodes are there already", grouped(already.len() as u64)));
+    }
+
+    let mut screen = Screen::new();
+    let taken_up = already.len();
+    let collected = collect(&plan, already, |progress| {
+        screen.update(|| progress_line(&plan, taken_up, progress));
+        !stop::is_wanted()
+    })?;
+    screen.clear();
+    if collected.file.episodes.is_empty() && collected.end != CollectEnd::Complete {
+        // An empty file would only be in the way of the next attempt.
+        return Err(unfinished(&plan, &collected));
+    }
+    write_episodes(&args.out, &collected.file, &WriteOptions::default())?;
+    say(&summary(&args.out, &collected));
+    if collected.end == CollectEnd::Complete {
+        return Ok(());
+    }
+    let (kept, wanted) = (collected.file.episodes.len(), plan.episodes);
+    say(&format!("{kept} of {wanted} episodes are kept; the same command with --resume goes on"));
+    Err(unfinished(&plan, &collected))
+}
+
+impl CollectArgs {
+    fn plan(&self) -> Result<CollectPlan> {
+        let mut found = task(&self.task)?;
+        if !found.has_expert() {
+            return Err(SimError::NoExpert { task: self.task.clone() }.into());
+        }
+        if self.play {
+            found = match found.play() {
+                Some(play) => play,
+                None => bail!("`{}` has no form for play data; leave out --play", self.task),
+            };
+        }
+        if self.episodes == 0 || self.arenas == 0 {
+            bail!("--episodes and --arenas must be at least 1");
+        }
+        if !(0.0..=10.0).contains(&self.noise) {
+            bail!("--noise is {}, and must lie between 0 and 10", self.noise);
+        }
+        if !(0.0..=1.0).contains(&self.random_actions) {
+            bail!("--random-actions is {}, and must lie between 0 and 1", self.random_actions);
+        }
+        Ok(CollectPlan {
+            task: found,
+            episodes: self.episodes,
+            seed: self.seed,
+            arenas: self.arenas,
+            noise: ExpertNoise { std: self.noise, random_action_probability: self.random_actions },
+            successful_only: self.only_success,
+        })
+    }
+}
+
+/// The episodes of an unfinished file, which must be of the same plan.
+fn take_up(plan: &CollectPlan, path: &Path) -> Result<Vec<EpisodeData>> {
+    let refused = |problem: &str| DataError::Request { path: path.to_owned(), problem: problem.to_owned() };
+    let file = match read_episodes(path, &ReadOptions::default(), &mut |_, _| !stop::is_wanted()) {
+        Err(DataError::Stopped { .. }) => return Err(RunError::Interrupted.into()),
+        other => other?,
+    };
+    let spec = plan.task.spec();
+    file.require(path, plan.task.name(), spec.observation.dim(), spec.action.dim())?;
+    if !file.origin.has_seeds() {
+        return Err(refused("it was not recorded here, so it cannot be gone on with").into());
+    }
+    if let Some(first) = file.episodes.first()
+        && !repeats(plan, first)?
+    {
+        let problem = "its first episode is not what these options give: another noise, or another version of the \
+                       simulator; leave the options as they were, or choose another file";
+        return Err(refused(problem).into());
+    }
+    Ok(file.episodes)
+}
+
+fn unfinished(plan: &CollectPlan, collected: &Collected) -> anyhow::Error {
+    match &collected.end {
+        CollectEnd::Complete | CollectEnd::Stopped => RunError::Interrupted.into(),
+        CollectEnd::Fault(fault) => RunError::Fault(fault.clone()).into(),
+        CollectEnd::ExpertFails => anyhow::anyhow!(
+            "the expert of `{}` succeeds too rarely: {} of {} episodes; lower --noise or --random-actions, or leave out \
+             --only-success",
+            plan.task.name(),
+            collected.progress.successes,
+            collected.progress.tried
+        ),
+    }
+}
+
+fn progress_line(plan: &CollectPlan, taken_up: usize, progress: &CollectProgress) -> String {
+    let CollectProgress { kept, tried, successes, steps, secs } = *progress;
+    let mut line = format!("episode {} of {}", grouped(kept as u64), grouped(plan.episodes as u64));
+    if tried > 0 && secs > 0.0 {
+        line.push_str(&format!(", success {}", percent(successes as f64 / tried as f64)));
+        line.push_str(&format!(", {:.0} steps/s", steps as f64 / secs));
+    }
+    let new = kept.saturating_sub(taken_up);
+    if new > 0 {
+        let left = plan.episodes.saturating_sub(kept) as f64 * secs / new as f64;
+        line.push_str(&format!(", {} left", duration(left)));
+    }
+    line
+}
+
+fn summary(path: &Path, collected: &Collected) -> String {
+    let (file, CollectProgress { tried, successes, steps, secs, .. }) = (&collected.file, collected.progress);
+    let episodes = file.episodes.len();
+    let kept_successes = file.episodes.iter().filter(|episode| episode.is_success()).count();
+    let mut text = format!(
+        "{} episodes of `{}`, {kept_successes} of them successful, {} steps, {:.1} in an episode: {}",
+        grouped(episodes as u64),
+        file.task,
+        grouped(file.steps() as u64),
+        file.steps() as f64 / episodes.max(1) as f64,
+        path.display()
+    );
+    if tried > 0 {
+        let Interval { low, high } = Interval::wilson(successes, tried);
+        text.push_str(&format!(
+            "\nthe expert succeeded in {successes} of {tried} episodes: {} (95 % interval {} to {}); {} at {:.0} steps/s",
+            percent(successes as f64 / tried as f64),
+            percent(low),
+            percent(high),
+            duration(secs),
+            steps as f64 / secs.max(1e-9),
+        ));
+    }
+    text
+}

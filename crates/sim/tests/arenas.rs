@@ -1,0 +1,71 @@
+//! Arenas do not touch each other: each does beside others, on whatever thread, what it does alone.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
+
+use bevy::MinimalPlugins;
+use bevy::app::{App, FixedUpdate};
+use bevy::ecs::prelude::*;
+use onestep_agent::{derive_seed, prelude::*};
+use onestep_sim::{Arena, ExpertNoise, SimPlugin, task, tasks};
+
+const TICKS: u32 = 25;
+/// At this tick one arena starts over while the others go on.
+const RESET_AT: u32 = 10;
+const RESET_AGENT: u32 = 2;
+
+/// For each agent after every tick: hash of its arena, seed and step of its episode.
+fn run(name: &str, first_agent: u32, arenas: u32, mode: AgentMode) -> Vec<Vec<(u64, u64, u32)>> {
+    let expert_noise = ExpertNoise { std: 0.1, random_action_probability: 0.05 };
+    let mut app = App::new();
+    let plugin =
+        SimPlugin { task: name.into(), arenas, first_agent, mode, expert_noise, seed: 5, ..SimPlugin::default() };
+    app.add_plugins((MinimalPlugins, plugin));
+    app.finish();
+    app.cleanup();
+    let world = app.world_mut();
+    let mut agents: Vec<(Agent, Entity)> =
+        world.query::<(&Agent, Entity)>().iter(world).map(|(agent, entity)| (*agent, entity)).collect();
+    agents.sort();
+    let mut hashes = vec![Vec::new(); agents.len()];
+    for tick in 0..TICKS {
+        for (agent, entity) in &agents {
+            if mode == AgentMode::Human {
+                let mut action = world.get_mut::<Action>(*entity).unwrap();
+                for (index, number) in (0..).zip(action.values_mut()) {
+                    let bits = derive_seed(u64::from(tick), Purpose::World, agent.0, index);
+                    *number = bits as f32 / (1_u64 << 62) as f32 - 1.0;
+                }
+            }
+            if tick == RESET_AT && agent.0 == RESET_AGENT {
+                world.get_mut::<Episode>(*entity).unwrap().abandon();
+            }
+        }
+        world.run_schedule(FixedUpdate);
+        for ((_, entity), hashes) in agents.iter().zip(&mut hashes) {
+            let episode = world.get::<Episode>(*entity).unwrap();
+            hashes.push((world.get::<Arena>(*entity).unwrap().sim().hash(), episode.seed, episode.step));
+        }
+    }
+    hashes
+}
+
+#[test]
+fn an_arena_among_others_does_what_it_does_alone() {
+    for name in tasks() {
+        let expert = task(name).unwrap().has_expert().then_some(AgentMode::Scripted);
+        for mode in [AgentMode::Human].into_iter().chain(expert) {
+            let together = run(name, 0, 5, mode);
+            for agent in [0, RESET_AGENT, 4] {
+                let alone = run(name, agent, 1, mode);
+                assert_eq!(together[agent as usize], alone[0], "{name}, {mode:?}, arena {agent} of 5");
+            }
+            let mut last: Vec<u64> = together.iter().map(|hashes| hashes.last().unwrap().0).collect();
+            last.sort_unstable();
+            last.dedup();
+            assert_eq!(last.len(), together.len(), "{name}: arenas do the same");
+            // The one that was reset began an episode of its own in the middle.
+            let reset = &together[RESET_AGENT as usize];
+            let (before, after) = (reset[RESET_AT as usize - 1], reset[RESET_AT as usize]);
+            assert!(after.2 == 1 && after.1 != before.1, "{name}: {before:?}, {after:?}");
+        }
+    }
+}

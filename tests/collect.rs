@@ -1,0 +1,201 @@
+//! Datasets of the scripted expert: the same for the same seed, whatever the arenas, the format and interruptions.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
+
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Output},
+};
+
+use onestep::{
+    collect::{CollectEnd, CollectPlan, collect, repeats},
+    data::{EpisodeData, EpisodeFile, ReadOptions, read_episodes},
+    sim::{ExpertNoise, task},
+};
+
+fn plan(episodes: usize, arenas: usize, successful_only: bool) -> CollectPlan {
+    // So much noise that some episodes fail.
+    let noise = ExpertNoise { std: 0.55, random_action_probability: 0.05 };
+    CollectPlan { task: task("lift").unwrap(), episodes, seed: 3, arenas, noise, successful_only }
+}
+
+fn onestep(arguments: &[&str], folder: &Path) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_onestep")).args(arguments).current_dir(folder).output().unwrap()
+}
+
+#[track_caller]
+fn says(arguments: &[&str], folder: &Path, parts: &[&str]) {
+    let output = onestep(arguments, folder);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let said = String::from_utf8(output.stdout).unwrap();
+    for part in parts {
+        assert!(said.contains(part), "`{part}` is not in: {said}");
+    }
+}
+
+#[track_caller]
+fn refuses(arguments: &[&str], folder: &Path, parts: &[&str]) {
+    let output = onestep(arguments, folder);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    for part in parts {
+        assert!(said.contains(part), "`{part}` is not in: {said}");
+    }
+}
+
+fn read(path: &Path) -> EpisodeFile {
+    read_episodes(path, &ReadOptions::default(), &mut |_, _| true).unwrap()
+}
+
+#[test]
+fn the_number_of_arenas_changes_nothing() {
+    for successful_only in [false, true] {
+        let alone = collect(&plan(8, 1, successful_only), Vec::new(), |_| true).unwrap();
+        assert_eq!((alone.end, alone.file.episodes.len()), (CollectEnd::Complete, 8));
+        let successes = alone.file.episodes.iter().filter(|episode| episode.is_success()).count();
+        assert!(if successful_only { successes == 8 } else { successes < 8 }, "{successes}");
+        for arenas in [3, 8] {
+            let beside = collect(&plan(8, arenas, successful_only), Vec::new(), |_| true).unwrap();
+            assert_eq!(beside.file, alone.file, "{arenas} arenas");
+            assert_eq!(beside.progress.tried, alone.progress.tried, "{arenas} arenas");
+        }
+    }
+}
+
+#[test]
+fn what_was_stopped_goes_on_to_the_same_file() {
+    for successful_only in [false, true] {
+        let plan = plan(6, 3, successful_only);
+        let whole = collect(&plan, Vec::new(), |_| true).unwrap().file;
+        let stopped = collect(&plan, Vec::new(), |progress| progress.kept < 2).unwrap();
+        assert_eq!(stopped.end, CollectEnd::Stopped);
+        // Only whole episodes are kept.
+        let part = stopped.file.episodes;
+        assert!((2..6).contains(&part.len()) && part.iter().all(|episode| whole.episodes.contains(episode)));
+        assert!(part.iter().all(|episode| repeats(&plan, episode).unwrap()));
+        let resumed = collect(&plan, part.clone(), |_| true).unwrap();
+        assert_eq!((resumed.end, resumed.file), (CollectEnd::Complete, whole));
+        // Another noise gives other episodes, and that is noticed.
+        let other = CollectPlan { noise: ExpertNoise::default(), ..plan };
+        assert!(!repeats(&other, &part[0]).unwrap());
+    }
+}
+
+#[test]
+fn an_expert_that_never_succeeds_keeps_what_was_asked_for_or_gives_up() {
+    let noise = ExpertNoise { std: 0.0, random_action_probability: 1.0 };
+    let failed = collect(&CollectPlan { noise, ..plan(3, 16, true) }, Vec::new(), |_| true).unwrap();
+    assert_eq!((failed.end, failed.file.episodes.len()), (CollectEnd::ExpertFails, 0));
+    assert!(failed.progress.tried > 60);
+    let kept = collect(&CollectPlan { noise, ..plan(3, 16, false) }, Vec::new(), |_| true).unwrap();
+    assert_eq!((kept.end, kept.file.episodes.len()), (CollectEnd::Complete, 3));
+    assert!(kept.file.episodes.iter().all(|episode| episode.truncated && !episode.terminated));
+}
+
+#[test]
+fn the_command_writes_every_format_and_overwrites_nothing_unasked() {
+    let place = tempfile::tempdir().unwrap();
+    let here = place.path();
+    let mut files = Vec::new();
+    for name in ["a.safetensors", "a.hdf5", "a.npz"] {
+        let arguments = ["collect", "lift", "--episodes", "3", "--noise", "0.1", "--out", name];
+        says(
+            &arguments,
+            here,
+            &["3 episodes of `lift`, 3 of them successful", "3 of 3 episodes: 100.0 %", "steps/s", name],
+        );
+        files.push(read(&here.join(name)));
+        let before = fs::read(here.join(name)).unwrap();
+        refuses(&arguments, here, &[name, "exists already", "--resume", "--force"]);
+        assert_eq!(fs::read(here.join(name)).unwrap(), before);
+        // The same again is the same file, and there is nothing left to do for a resumption.
+        says(&[&arguments[..], &["--force", "--arenas", "1"]].concat(), here, &["3 episodes"]);
+        says(
+            &[&arguments[..], &["--resume"]].concat(),
+            here,
+            &["3 episodes are there already", "3 episodes of `lift`"],
+        );
+        assert_eq!(read(&here.join(name)), files[0], "{name}");
+    }
+    assert!(files.iter().all(|file| *file == files[0]));
+
+    // A file that was left behind by an interruption, in each format.
+    for name in ["a.safetensors", "a.hdf5", "a.npz"] {
+        let part = ["collect", "lift", "--episodes", "2", "--noise", "0.1", "--force", "--out", name];
+        says(&part, here, &["2 episodes"]);
+        let rest = ["collect", "lift", "--episodes", "3", "--noise", "0.1", "--resume", "--out", name];
+        says(&rest, here, &["2 episodes are there already", "1 of 1 episodes"]);
+        assert_eq!(read(&here.join(name)), files[0], "{name}");
+    }
+    // What does not belong together is not put together.
+    let resume = |more: &[&'static str]| -> Vec<&'static str> {
+        [&["collect", "lift", "--resume", "--out", "a.npz"][..], more].concat()
+    };
+    refuses(&resume(&["--noise", "0.2"]), here, &["a.npz", "another noise"]);
+    let mut changed = files[0].clone();
+    changed.episodes[0] = EpisodeData { seed: 1, ..changed.episodes[0].clone() };
+    changed.write(&here.join("changed.safetensors")).unwrap();
+    refuses(
+        &["collect", "lift", "--resume", "--out", "changed.safetensors"],
+        here,
+        &["changed.safetensors", "another version"],
+    );
+    let other = EpisodeFile { task: "push".to_owned(), ..files[0].clone() };
+    other.write(&here.join("other.safetensors")).unwrap();
+    refuses(&["collect", "lift", "--resume", "--out", "other.safetensors"], here, &["`push`", "`lift` is needed"]);
+    fs::write(here.join("broken.npz"), b"PK").unwrap();
+    refuses(&["collect", "lift", "--resume", "--out", "broken.npz"], here, &["broken.npz"]);
+    assert_eq!(fs::read(here.join("broken.npz")).unwrap(), b"PK");
+}
+
+#[test]
+fn wrong_options_are_told_before_long_work() {
+    let place = tempfile::tempdir().unwrap();
+    let here = place.path();
+    for (more, part) in [
+        (&["--out", "a.csv"][..], ".safetensors"),
+        (&["--out", "a.npz", "--noise", "-1"], "--noise is -1"),
+        (&["--out", "a.npz", "--noise", "nan"], "--noise is NaN"),
+        (&["--out", "a.npz", "--random-actions", "1.5"], "--random-actions is 1.5"),
+        (&["--out", "a.npz", "--episodes", "0"], "at least 1"),
+        (&["--out", "a.npz", "--arenas", "0"], "at least 1"),
+        (&["--out", "a.npz", "--play"], "`lift` has no form for play data"),
+    ] {
+        let more: Vec<String> = more.iter().map(|word| (*word).to_owned()).collect();
+        let joined: Vec<String> = more.chunks(2).map(|pair| pair.join("=")).collect();
+        let arguments: Vec<&str> = ["collect", "lift"].into_iter().chain(joined.iter().map(String::as_str)).collect();
+        refuses(&arguments, here, &[part]);
+    }
+    assert_eq!(fs::read_dir(here).unwrap().count(), 0);
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interruption_keeps_what_was_finished() {
+    use std::{io::Read, process::Stdio, time::Duration};
+    let place = tempfile::tempdir().unwrap();
+    let here = place.path();
+    let arguments = ["collect", "lift", "--episodes", "1000000", "--arenas", "2", "--out", "a.safetensors"];
+    let mut child = Command::new(env!("CARGO_BIN_EXE_onestep"))
+        .args(arguments)
+        .current_dir(here)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::thread::sleep(Duration::from_secs(1));
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let mut said = String::new();
+    child.stdout.take().unwrap().read_to_string(&mut said).unwrap();
+    assert!(said.contains("of 1000000 episodes are kept") && said.contains("--resume"), "{said}");
+    let part = read(&here.join("a.safetensors"));
+    assert!(!part.episodes.is_empty());
+    let count = (part.episodes.len() + 2).to_string();
+    let rest = ["collect", "lift", "--episodes", &count, "--resume", "--out", "a.safetensors"];
+    says(&rest, here, &["2 of 2 episodes"]);
+    let whole = ["collect", "lift", "--episodes", &count, "--out", "b.safetensors"];
+    says(&whole, here, &[]);
+    assert_eq!(read(&here.join("a.safetensors")), read(&here.join("b.safetensors")));
+}
