@@ -186,11 +186,14 @@ fn an_error_of_the_system_is_said_once() {
         &["data", "info", "none.safetensors"],
         &["data", "info", "none.hdf5"],
         &["train", "lift", "--set", "demonstrations.file=none.npz"],
-        &["collect", "lift", "--episodes", "1", "--out", "file/none.npz"],
-        &["collect", "lift", "--episodes", "1", "--out", "none/none.npz"],
     ] {
         let said = refuses(arguments, here, 1, &["none"]);
         assert_eq!(said.matches("(os error").count(), 1, "{said}");
+    }
+    // Where nothing can be written is told before long work.
+    for folder in ["file", "none"] {
+        let out = format!("{folder}/a.npz");
+        refuses(&["collect", "lift", "--out", &out], here, 1, &[&out, &format!("there is no folder {folder}")]);
     }
 }
 

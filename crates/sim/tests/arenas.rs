@@ -5,7 +5,8 @@ use bevy::MinimalPlugins;
 use bevy::app::{App, FixedUpdate};
 use bevy::ecs::prelude::*;
 use onestep_agent::{derive_seed, prelude::*};
-use onestep_sim::{Arena, ExpertNoise, SimPlugin, task, tasks};
+use onestep_sim::memory::require_memory;
+use onestep_sim::{Arena, ExpertNoise, Robot, SimError, SimPlugin, task, tasks};
 
 const TICKS: u32 = 25;
 /// At this tick one arena starts over while the others go on.
@@ -68,4 +69,22 @@ fn an_arena_among_others_does_what_it_does_alone() {
             assert!(after.2 == 1 && after.1 != before.1, "{name}: {before:?}, {after:?}");
         }
     }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn arenas_that_cannot_fit_are_refused_with_numbers() {
+    let (task, robot) = (task("lift").unwrap(), Robot::panda().unwrap());
+    assert_eq!(require_memory(&task, &robot, 65), Ok(()));
+    let Err(SimError::Memory { arenas, per_arena, needed, free, most, .. }) =
+        require_memory(&task, &robot, 1_000_000_000)
+    else {
+        unreachable!("a thousand million arenas fit nowhere")
+    };
+    assert_eq!((arenas, needed), (1_000_000_000, 1_000_000_000 * per_arena));
+    // A world of rapier with an arm in it is some hundred kilobytes, not some or some thousand.
+    assert!((50_000..5_000_000).contains(&per_arena), "{per_arena}");
+    assert!(most * per_arena <= free && most > 65, "{most} of {per_arena} in {free}");
+    let said = require_memory(&task, &robot, 1_000_000_000).unwrap_err().to_string();
+    assert!(said.contains("1000000000 arenas of `lift`") && said.contains("TB"), "{said}");
 }

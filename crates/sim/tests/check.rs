@@ -95,7 +95,7 @@ impl Model for Point {
             Flaw::SharedState => self.x += 1e-3 * f64::from(steps_of_all % 7),
             Flaw::LeakyNeighbours => self.x += 1e-3 * f64::from(steps_of_all - self.born - (self.steps - 1)),
             Flaw::BecomesNan if self.steps == 40 => self.v = f64::NAN,
-            Flaw::Grows => self.v = 10_f64.powi(self.steps as i32),
+            Flaw::Grows => self.v = 10_f64.powi(self.steps.min(20) as i32),
             _ => {}
         }
         self.x.is_finite()
@@ -124,7 +124,7 @@ impl Model for Point {
 
     fn bodies(&self) -> Vec<BodyPose> {
         let pose = Pose::from_translation(Vec3::new(self.x as f32, 0.0, 0.0));
-        let body = |name: &str| BodyPose { name: name.to_owned(), shape: BodyShape::Box(Vec3::splat(0.1)), pose };
+        let body = |name: &str| BodyPose { name: name.to_owned(), shape: BodyShape::Described, pose };
         if self.flaw == Flaw::BodiesVanish && self.steps > 5 { Vec::new() } else { vec![body("point")] }
     }
 

@@ -67,7 +67,10 @@ pub(super) fn collect_episodes(args: &CollectArgs) -> Result<()> {
     // What is wrong is told before long work, not after it.
     Format::of(&args.out)?;
     let plan = args.plan()?;
-    let exists = args.out.try_exists().unwrap_or(true);
+    if let Some(folder) = args.out.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.is_dir()) {
+        bail!("cannot write {}: there is no folder {}", args.out.display(), folder.display());
+    }
+    let exists = args.out.exists();
     if exists && !args.force && !args.resume {
         let path = args.out.display();
         bail!("{path} exists already; `--resume` goes on with it, `--force` replaces it, `--out` chooses another name");

@@ -8,7 +8,7 @@ use onestep::{
     RunError,
     config::has_expert,
     folder::{EvaluationKind, RunFolder},
-    run::read_demonstrations,
+    run::{Role, read_demonstrations, require_room},
     train::{TrainReport, Trainer},
 };
 
@@ -47,7 +47,8 @@ pub(super) fn train(args: TrainArgs) -> Result<()> {
         }
         None => {
             let config = args.settings.resolve(args.task)?;
-            // A file that does not fit is told before there is a folder in the way of the next attempt.
+            // What does not fit is told before there is a folder in the way of the next attempt.
+            require_room(&config, &Role::Train)?;
             let from_file = match &config.demonstrations.file {
                 Some(path) => Some(read_demonstrations(&config, path, &mut |_, _| !stop::is_wanted())?),
                 None => None,
