@@ -252,7 +252,8 @@ impl From<SimError> for Fail {
 
 macro_rules! ensure {
     ($holds:expr, $($format:tt)*) => {
-        if !$holds {
+        let holds: bool = $holds;
+        if !holds {
             return Err(Fail(format!($($format)*)));
         }
     };

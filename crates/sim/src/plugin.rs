@@ -257,12 +257,15 @@ fn reset_arenas(
 }
 
 fn act_as_expert(mut agents: Query<(&AgentMode, &Episode, &Arena, &ExpertNoise, &mut Expert, &mut Action)>) {
-    let acting = agents.iter_mut().filter(|(mode, episode, ..)| **mode == AgentMode::Scripted && episode.is_active());
-    share_out(acting.collect(), |(_, _, arena, noise, mut expert, mut action)| {
-        if let Some(values) = expert.0.act(&arena.sim, noise) {
+    // An expert thinks for less time than it takes to wake another thread.
+    for (mode, episode, arena, noise, mut expert, mut action) in &mut agents {
+        if *mode == AgentMode::Scripted
+            && episode.is_active()
+            && let Some(values) = expert.0.act(&arena.sim, noise)
+        {
             action.set(&values);
         }
-    });
+    }
 }
 
 fn step_arenas(mut agents: Query<(&AgentMode, &Episode, &Action, &mut Arena)>) {
@@ -277,8 +280,9 @@ fn step_arenas(mut agents: Query<(&AgentMode, &Episode, &Action, &mut Arena)>) {
     share_out(moving, |(action, mut arena)| arena.result = Some(arena.sim.step(action.values())));
 }
 
-/// Pieces of work for each thread: enough that a thread whose arenas have few contacts can take over from another.
-const PIECES_PER_THREAD: usize = 4;
+/// Pieces of work for each thread: enough that a thread whose arenas have few contacts can take over from one that woke
+/// late or has many.
+const PIECES_PER_THREAD: usize = 16;
 
 /// Does `work` on every item, on this thread and those of the compute pool. Items must not depend on one another.
 ///

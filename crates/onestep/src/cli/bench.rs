@@ -30,7 +30,7 @@ pub(super) struct BenchArgs {
 #[derive(Subcommand)]
 enum BenchCommand {
     /// Train algorithms on a task and write a table and learning curves.
-    Algorithms(AlgorithmsArgs),
+    Algorithms(Box<AlgorithmsArgs>),
     /// Measure control steps per second of tasks: one arena on one core, random actions and the expert.
     Tasks(TasksArgs),
     /// Measure control steps per second and memory for growing numbers of arenas.

@@ -1,6 +1,9 @@
 //! Everything that is not a robot: ground, lights, camera, furniture and loose objects.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    f32::consts::{FRAC_PI_2, FRAC_PI_3, FRAC_PI_6},
+};
 
 use bevy::{
     app::prelude::*,
@@ -245,7 +248,7 @@ fn shape_mesh(geometry: &Geometry) -> Mesh {
             // The edge in three facets.
             let bend = |t: f32| (core + edge * t.sin(), end + edge * t.cos());
             let mut profile = vec![[0.0, -half_height]];
-            let angles: [f32; 4] = [0.0, 0.5236, 1.0472, std::f32::consts::FRAC_PI_2];
+            let angles: [f32; 4] = [0.0, FRAC_PI_6, FRAC_PI_3, FRAC_PI_2];
             profile.extend(angles.map(|t| [bend(t).0, -bend(t).1]));
             profile.extend([3, 2, 1, 0].map(|i| angles.get(i).map_or([core, half_height], |t| bend(*t).into())));
             profile.push([0.0, half_height]);
