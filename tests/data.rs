@@ -10,7 +10,7 @@ use std::{
 
 use onestep::{
     config::{ConfigSources, RunConfig, Setting},
-    data::{EpisodeData, EpisodeFile, ReadOptions, WriteOptions, read_episodes, write_episodes},
+    data::{EpisodeData, EpisodeFile, WriteOptions, write_episodes},
     run::{collect_demonstrations, read_demonstrations},
 };
 
