@@ -11,6 +11,7 @@ use xxhash_rust::xxh3::Xxh3;
 use crate::SimError;
 use crate::arm::ArmModel;
 use crate::expert::ExpertMemory;
+use crate::manipspace::ManipModel;
 use crate::model::{BodyPose, Model};
 use crate::robot::Robot;
 use crate::task::{ArenaView, Task};
@@ -240,6 +241,17 @@ impl SimArena {
         self.model.set_gravity(gravity);
     }
 
+    /// The simulation of one of OGBench's tasks, if this is one.
+    #[must_use]
+    pub fn manip(&self) -> Option<&ManipModel> {
+        self.model.as_manip()
+    }
+
+    /// The same, to change: for tests and experiments.
+    pub fn manip_mut(&mut self) -> Option<&mut ManipModel> {
+        self.model.as_manip_mut()
+    }
+
     fn arm(&self) -> Option<&ArmModel> {
         self.model.as_arm()
     }
@@ -261,6 +273,8 @@ impl SimArena {
     pub fn push_object(&mut self, index: usize, velocity: Vec3) {
         if let Some(arm) = self.model.as_arm_mut() {
             arm.push_object(index, velocity);
+        } else if let Some(scene) = self.model.as_manip_mut() {
+            scene.push_cube(index, velocity);
         }
     }
 
@@ -278,7 +292,7 @@ impl SimArena {
     /// The grip site of an arm in Bevy's frame, relative to the arena's origin.
     #[must_use]
     pub fn grip_site(&self) -> Option<Vec3> {
-        self.arm().map(ArmModel::grip_site)
+        self.model.grip_site()
     }
 }
 

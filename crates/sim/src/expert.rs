@@ -6,6 +6,7 @@ use rand::{Rng, RngExt};
 use rand_distr::{Distribution, StandardNormal};
 
 use crate::controller::ACTION_DIM;
+use crate::manipspace::{ManipModel, OracleMemory, Target};
 use crate::task::ArenaView;
 
 /// What an expert remembers between two steps. Reset with the episode.
@@ -14,6 +15,8 @@ pub struct ExpertMemory {
     phase: Phase,
     /// Control steps in this phase.
     steps: u32,
+    /// What an oracle of OGBench's tasks remembers.
+    oracle: Option<Box<OracleMemory>>,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -30,8 +33,19 @@ enum Phase {
 }
 
 impl ExpertMemory {
+    /// What an oracle remembers; the first call begins an episode.
+    pub(crate) fn oracle(&mut self, model: &ManipModel) -> &mut OracleMemory {
+        self.oracle.get_or_insert_with(|| Box::new(OracleMemory::new(model)))
+    }
+
+    /// What an oracle of OGBench's tasks is about to move, and how many targets it had before.
+    #[must_use]
+    pub fn target(&self) -> Option<(u32, Target)> {
+        self.oracle.as_ref().and_then(|oracle| oracle.target())
+    }
+
     fn enter(&mut self, phase: Phase) {
-        *self = Self { phase, steps: 0 };
+        *self = Self { phase, ..Self::default() };
     }
 }
 

@@ -6,7 +6,7 @@
 use bevy::math::{DMat3, DQuat, DVec3, EulerRot};
 use bevy_rapier3d::rapier::glamx::DPose3;
 
-use crate::robot::{ARM_JOINTS, Inertial, Robot};
+use crate::robot::{ARM_JOINTS, Hand, Inertial, Link, Robot};
 
 /// Mass of a body, with its centre and its inertia about that centre, in some frame.
 #[derive(Debug, Clone, Copy)]
@@ -33,7 +33,7 @@ impl RigidInertia {
     }
 
     /// This body seen from the frame in which it has `pose`.
-    fn transformed(&self, pose: &DPose3) -> Self {
+    pub(crate) fn transformed(&self, pose: &DPose3) -> Self {
         let rotation = DMat3::from_quat(pose.rotation);
         Self {
             mass: self.mass,
@@ -72,73 +72,92 @@ pub(crate) fn half_turn() -> DQuat {
     DQuat::from_xyzw(0.0, 0.0, 1.0, 0.0)
 }
 
-/// A serial arm on its base, as the controller sees it: seven revolute joints, the hand fixed to the last link.
+/// A serial arm on its base, as the controller sees it: `N` revolute joints, the hand fixed to the last link.
 #[derive(Debug, Clone)]
-pub struct Chain {
+pub struct Chain<const N: usize = ARM_JOINTS> {
     base: DPose3,
     /// Joint frames in the frame of the link before, at joint angle zero.
-    origins: [DPose3; ARM_JOINTS],
+    origins: [DPose3; N],
     /// Masses in the links' frames; the last one carries hand and fingers.
-    bodies: [RigidInertia; ARM_JOINTS],
+    bodies: [RigidInertia; N],
     /// Motors' inertias seen at the joints.
-    armature: [f64; ARM_JOINTS],
+    armature: [f64; N],
     hand: DPose3,
     site: DVec3,
 }
 
 /// Where all links of an arm are, for one configuration. World frame, Z up.
 #[derive(Debug, Clone, Copy)]
-pub struct ArmPose {
+pub struct ArmPose<const N: usize = ARM_JOINTS> {
     /// Frames of the links.
-    pub links: [DPose3; ARM_JOINTS],
+    pub links: [DPose3; N],
     /// Frame of the hand.
     pub hand: DPose3,
     /// The grip site, between the finger tips.
     pub site: DVec3,
     /// Joint axes.
-    axes: [DVec3; ARM_JOINTS],
+    axes: [DVec3; N],
 }
 
 /// Columns of the grip site's Jacobian: linear over angular velocity per joint velocity.
-pub(crate) type Jacobian = [[f64; 6]; ARM_JOINTS];
+pub(crate) type Jacobian<const N: usize = ARM_JOINTS> = [[f64; 6]; N];
 
 impl Chain {
     /// The arm of `robot` with its base at `base_position`.
     #[must_use]
     pub fn new(robot: &Robot, base_position: [f64; 3]) -> Self {
-        let mut origins = [DPose3::IDENTITY; ARM_JOINTS];
-        let mut bodies = [RigidInertia::ZERO; ARM_JOINTS];
-        let mut armature = [0.0; ARM_JOINTS];
-        for (i, link) in robot.links.iter().take(ARM_JOINTS).enumerate() {
+        let hand = pose_from_data(robot.hand.position, robot.hand.rpy);
+        // The fingers' travel hardly moves the arm's inertia: they are taken half open.
+        let finger = RigidInertia::sum(&robot.gripper.inertials);
+        let fingers = [DQuat::IDENTITY, half_turn()].map(|rotation| {
+            let opening = rotation * DVec3::Y * (0.5 * (robot.gripper.travel[0] + robot.gripper.travel[1]));
+            let pose = hand * DPose3::from_parts(DVec3::from(robot.gripper.position) + opening, rotation);
+            finger.transformed(&pose)
+        });
+        Self::of_links(DPose3::from_translation(base_position.into()), &robot.links, &robot.hand, &fingers)
+    }
+}
+
+impl<const N: usize> Chain<N> {
+    /// The arm that stands at `base`. The last link carries `carried`, given in its frame.
+    pub(crate) fn of_links(base: DPose3, parts: &[Link], hand: &Hand, carried: &[RigidInertia]) -> Self {
+        let mut origins = [DPose3::IDENTITY; N];
+        let mut bodies = [RigidInertia::ZERO; N];
+        let mut armature = [0.0; N];
+        for (i, link) in parts.iter().take(N).enumerate() {
             origins[i] = pose_from_data(link.position, link.rpy);
             bodies[i] = RigidInertia::sum(&link.inertials);
             armature[i] = link.armature;
         }
-        let hand = pose_from_data(robot.hand.position, robot.hand.rpy);
-        // The fingers' travel hardly moves the arm's inertia: they are taken half open.
-        let finger = RigidInertia::sum(&robot.gripper.inertials);
-        for rotation in [DQuat::IDENTITY, half_turn()] {
-            let opening = rotation * DVec3::Y * (0.5 * (robot.gripper.travel[0] + robot.gripper.travel[1]));
-            let pose = hand * DPose3::from_parts(DVec3::from(robot.gripper.position) + opening, rotation);
-            bodies[ARM_JOINTS - 1] = bodies[ARM_JOINTS - 1].merge(&finger.transformed(&pose));
+        if let Some(last) = bodies.last_mut() {
+            *last = carried.iter().fold(*last, |sum, mass| sum.merge(mass));
         }
         Self {
-            base: DPose3::from_translation(base_position.into()),
+            base,
             origins,
             bodies,
             armature,
-            hand,
-            site: robot.hand.grip_site.into(),
+            hand: pose_from_data(hand.position, hand.rpy),
+            site: hand.grip_site.into(),
         }
+    }
+
+    /// Mass of the moving parts, and its centre.
+    pub(crate) fn center_of_mass(&self, pose: &ArmPose<N>) -> (f64, DVec3) {
+        let all = self.bodies.iter().zip(&pose.links);
+        let (mass, sum) = all.fold((0.0, DVec3::ZERO), |(mass, sum), (body, link)| {
+            (mass + body.mass, sum + body.mass * link.transform_point(body.center))
+        });
+        (mass, sum / mass)
     }
 
     /// Forward kinematics.
     #[must_use]
-    pub fn pose(&self, joint_positions: &[f64; ARM_JOINTS]) -> ArmPose {
-        let mut links = [DPose3::IDENTITY; ARM_JOINTS];
-        let mut axes = [DVec3::Z; ARM_JOINTS];
+    pub fn pose(&self, joint_positions: &[f64; N]) -> ArmPose<N> {
+        let mut links = [DPose3::IDENTITY; N];
+        let mut axes = [DVec3::Z; N];
         let mut pose = self.base;
-        for i in 0..ARM_JOINTS {
+        for i in 0..N {
             let (sin, cos) = libm::sincos(0.5 * joint_positions[i]);
             pose *= self.origins[i];
             pose.rotation *= DQuat::from_xyzw(0.0, 0.0, sin, cos);
@@ -149,10 +168,20 @@ impl Chain {
         ArmPose { links, hand, site: hand.transform_point(self.site), axes }
     }
 
-    pub(crate) fn jacobian(&self, pose: &ArmPose) -> Jacobian {
-        let mut jacobian = [[0.0; 6]; ARM_JOINTS];
+    /// The grip site in the hand's frame.
+    pub(crate) fn site_in_hand(&self) -> DVec3 {
+        self.site
+    }
+
+    pub(crate) fn jacobian(&self, pose: &ArmPose<N>) -> Jacobian<N> {
+        self.jacobian_at(pose, pose.site)
+    }
+
+    /// The Jacobian of a point that is fixed to the hand, given in the world.
+    pub(crate) fn jacobian_at(&self, pose: &ArmPose<N>, point: DVec3) -> Jacobian<N> {
+        let mut jacobian = [[0.0; 6]; N];
         for ((column, axis), link) in jacobian.iter_mut().zip(&pose.axes).zip(&pose.links) {
-            let linear = axis.cross(pose.site - link.translation);
+            let linear = axis.cross(point - link.translation);
             *column = [linear.x, linear.y, linear.z, axis.x, axis.y, axis.z];
         }
         jacobian
@@ -163,13 +192,13 @@ impl Chain {
     /// Composite rigid bodies (Featherstone 2008, section 6.2), in world coordinates.
     pub(crate) fn mass_matrix_and_gravity(
         &self,
-        pose: &ArmPose,
+        pose: &ArmPose<N>,
         gravity: DVec3,
-    ) -> ([[f64; ARM_JOINTS]; ARM_JOINTS], [f64; ARM_JOINTS]) {
-        let mut mass_matrix = [[0.0; ARM_JOINTS]; ARM_JOINTS];
-        let mut holding = [0.0; ARM_JOINTS];
+    ) -> ([[f64; N]; N], [f64; N]) {
+        let mut mass_matrix = [[0.0; N]; N];
+        let mut holding = [0.0; N];
         let mut composite = RigidInertia::ZERO;
-        for k in (0..ARM_JOINTS).rev() {
+        for k in (0..N).rev() {
             composite = composite.merge(&self.bodies[k].transformed(&pose.links[k]));
             let axis = pose.axes[k];
             let arm = composite.center - pose.links[k].translation;
@@ -189,12 +218,12 @@ impl Chain {
     }
 
     /// Coriolis and centrifugal torques: recursive Newton-Euler without accelerations and gravity.
-    pub(crate) fn velocity_torques(&self, pose: &ArmPose, joint_velocities: &[f64; ARM_JOINTS]) -> [f64; ARM_JOINTS] {
-        let mut forces = [DVec3::ZERO; ARM_JOINTS];
-        let mut moments = [DVec3::ZERO; ARM_JOINTS];
+    pub(crate) fn velocity_torques(&self, pose: &ArmPose<N>, joint_velocities: &[f64; N]) -> [f64; N] {
+        let mut forces = [DVec3::ZERO; N];
+        let mut moments = [DVec3::ZERO; N];
         let (mut omega, mut alpha, mut acceleration) = (DVec3::ZERO, DVec3::ZERO, DVec3::ZERO);
         let mut origin = self.base.translation;
-        for i in 0..ARM_JOINTS {
+        for i in 0..N {
             let step = pose.links[i].translation - origin;
             origin = pose.links[i].translation;
             acceleration += alpha.cross(step) + omega.cross(omega.cross(step));
@@ -206,10 +235,10 @@ impl Chain {
             forces[i] = (acceleration + alpha.cross(arm) + omega.cross(omega.cross(arm))) * body.mass;
             moments[i] = body.inertia * alpha + omega.cross(body.inertia * omega) + arm.cross(forces[i]);
         }
-        let mut torques = [0.0; ARM_JOINTS];
+        let mut torques = [0.0; N];
         let (mut force, mut moment) = (DVec3::ZERO, DVec3::ZERO);
-        for i in (0..ARM_JOINTS).rev() {
-            if i + 1 < ARM_JOINTS {
+        for i in (0..N).rev() {
+            if i + 1 < N {
                 moment += (pose.links[i + 1].translation - pose.links[i].translation).cross(force);
             }
             force += forces[i];
@@ -220,10 +249,10 @@ impl Chain {
     }
 }
 
-impl ArmPose {
+impl<const N: usize> ArmPose<N> {
     /// Joint axes in the world.
     #[must_use]
-    pub fn axes(&self) -> &[DVec3; ARM_JOINTS] {
+    pub fn axes(&self) -> &[DVec3; N] {
         &self.axes
     }
 }

@@ -27,6 +27,7 @@ mod expert;
 pub mod frames;
 mod kinematics;
 mod linalg;
+mod manipspace;
 mod mechanism;
 pub mod memory;
 mod model;
@@ -46,6 +47,11 @@ pub use controller::ACTION_DIM;
 pub use error::SimError;
 pub use expert::{ExpertMemory, ExpertNoise};
 pub use kinematics::{ArmPose, Chain};
+pub use manipspace::{
+    Arrangement, Bounds, ButtonScene, CameraPose, Crank, CrankGripper, CubeScene, MANIP_TASKS, ManipModel, ManipReward,
+    ManipScene, ManipState, ManipTask, Oracle, PlayScene, PositionServos, SERVO_JOINTS, ServoHome, ServoRobot, SlideScene,
+    SlideState, SuccessTiming, Target, TaskScene,
+};
 pub use model::{BodyPose, BodyShape, Capsule, Model};
 pub use plugin::{Arena, SimBody, SimFault, SimFaults, SimPlugin, SimSystems};
 pub use robot::{ARM_JOINTS, Base, BoxCollider, Controller, Gripper, Hand, Home, Inertial, Link, Robot};

@@ -5,6 +5,7 @@ use bevy_rapier3d::rapier::math::Pose;
 
 use crate::arm::ArmModel;
 use crate::expert::ExpertMemory;
+use crate::manipspace::ManipModel;
 use crate::shape::Shape;
 use crate::task::TaskOutcome;
 
@@ -60,6 +61,21 @@ pub trait Model: Send + Sync + 'static {
     /// The model as an arm, if it is one.
     fn as_arm_mut(&mut self) -> Option<&mut ArmModel> {
         None
+    }
+
+    /// The model as one of OGBench's scenes, if it is one.
+    fn as_manip(&self) -> Option<&ManipModel> {
+        None
+    }
+
+    /// The model as one of OGBench's scenes, if it is one.
+    fn as_manip_mut(&mut self) -> Option<&mut ManipModel> {
+        None
+    }
+
+    /// The point between the fingers in Bevy's frame, relative to the arena's origin, if there are fingers.
+    fn grip_site(&self) -> Option<Vec3> {
+        self.as_arm().map(ArmModel::grip_site)
     }
 }
 

@@ -4,7 +4,7 @@ use bevy::math::{DQuat, DVec3, Vec3};
 use bevy_rapier3d::rapier::glamx::DPose3;
 use bevy_rapier3d::rapier::math::{Pose, Vector};
 use bevy_rapier3d::rapier::prelude::{
-    CoefficientCombineRule, ColliderBuilder, GenericJoint, Group, IntegrationParameters, InteractionGroups,
+    CoefficientCombineRule, ColliderBuilder, ColliderHandle, GenericJoint, Group, IntegrationParameters, InteractionGroups,
     InteractionTestMode, JointAxesMask, JointAxis, MassProperties, Multibody, MultibodyDofCoupling, MultibodyIndex,
     PhysicsWorld, RigidBodyBuilder, RigidBodyHandle, SpringCoefficients,
 };
@@ -318,14 +318,14 @@ pub(crate) fn collider(builder: ColliderBuilder, friction: f64, groups: Interact
     builder.friction(friction as f32).friction_combine_rule(CoefficientCombineRule::Max).collision_groups(groups)
 }
 
-fn robot_body(mass: &RigidInertia) -> RigidBodyBuilder {
+pub(crate) fn robot_body(mass: &RigidInertia) -> RigidBodyBuilder {
     RigidBodyBuilder::dynamic().gravity_scale(0.0).can_sleep(false).additional_mass_properties(
         MassProperties::with_inertia_matrix(mass.center.as_vec3(), mass.mass as f32, mass.inertia.as_mat3()),
     )
 }
 
 /// Shapes of a fixture or an object as colliders of its body.
-fn insert_shapes(rapier: &mut PhysicsWorld, body: RigidBodyHandle, shapes: &[Shape]) {
+pub(crate) fn insert_shapes(rapier: &mut PhysicsWorld, body: RigidBodyHandle, shapes: &[Shape]) {
     for shape in shapes {
         let groups = match shape.touches {
             Touches::Everything => WORLD,
@@ -356,9 +356,14 @@ fn z_from_y() -> DQuat {
     DQuat::from_xyzw(std::f64::consts::FRAC_1_SQRT_2, 0.0, 0.0, std::f64::consts::FRAC_1_SQRT_2)
 }
 
-fn insert_box(rapier: &mut PhysicsWorld, body: RigidBodyHandle, frame: &DPose3, shape: &BoxCollider) {
+pub(crate) fn insert_box(
+    rapier: &mut PhysicsWorld,
+    body: RigidBodyHandle,
+    frame: &DPose3,
+    shape: &BoxCollider,
+) -> ColliderHandle {
     let [x, y, z] = shape.half_extents.map(|half| half as f32);
     let pose = *frame * DPose3::from_translation(shape.position.into());
     let builder = ColliderBuilder::cuboid(x, y, z).position(single(&pose)).density(0.0);
-    rapier.insert_collider(collider(builder, shape.friction, ROBOT), Some(body));
+    rapier.insert_collider(collider(builder, shape.friction, ROBOT), Some(body))
 }

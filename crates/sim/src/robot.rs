@@ -197,90 +197,19 @@ impl Robot {
     }
 
     fn validate(&self, file: &str) -> Result<(), SimError> {
-        let value = |field: String, value: String, expected: &str| SimError::Value {
-            file: file.to_owned(),
-            field,
-            value,
-            expected: expected.to_owned(),
-        };
         for (field, len) in [("links", self.links.len()), ("home.joint_positions", self.home.joint_positions.len())] {
             if len != ARM_JOINTS {
-                return Err(value(field.to_owned(), format!("a list of {len}"), "an arm has seven joints"));
+                return Err(wrong(file, field.to_owned(), format!("a list of {len}"), "an arm has seven joints"));
             }
         }
-        let finite = |field: String, numbers: &[f64]| match numbers.iter().find(|n| !n.is_finite()) {
-            Some(n) => Err(value(field, n.to_string(), "it must be a finite number")),
-            None => Ok(()),
-        };
-        let positive = |field: String, number: f64| {
-            if number > 0.0 && number.is_finite() {
-                Ok(())
-            } else {
-                Err(value(field, number.to_string(), "it must be a number above zero"))
-            }
-        };
-        let not_negative = |field: String, number: f64| {
-            if number >= 0.0 && number.is_finite() {
-                Ok(())
-            } else {
-                Err(value(field, number.to_string(), "it must be zero or more"))
-            }
-        };
-        let ascending = |field: String, [low, high]: [f64; 2]| {
-            if low < high && low.is_finite() && high.is_finite() {
-                Ok(())
-            } else {
-                Err(value(field, format!("[{low}, {high}]"), "the first number must be below the second"))
-            }
-        };
-        let inertials = |field: String, list: &[Inertial]| {
-            if list.is_empty() {
-                return Err(value(field, "empty".to_owned(), "a moving body needs a mass"));
-            }
-            for (i, inertial) in list.iter().enumerate() {
-                positive(format!("{field}[{i}].mass"), inertial.mass)?;
-                finite(format!("{field}[{i}].center_of_mass"), &inertial.center_of_mass)?;
-                for moment in inertial.inertia {
-                    positive(format!("{field}[{i}].inertia"), moment)?;
-                }
-            }
-            Ok(())
-        };
-        let colliders = |field: String, list: &[BoxCollider]| {
-            for (i, collider) in list.iter().enumerate() {
-                finite(format!("{field}[{i}].position"), &collider.position)?;
-                for half_extent in collider.half_extents {
-                    positive(format!("{field}[{i}].half_extents"), half_extent)?;
-                }
-                not_negative(format!("{field}[{i}].friction"), collider.friction)?;
-            }
-            Ok(())
-        };
-
-        for (i, (link, home)) in self.links.iter().zip(&self.home.joint_positions).enumerate() {
-            finite(format!("links[{i}].position"), &link.position)?;
-            finite(format!("links[{i}].rpy"), &link.rpy)?;
-            ascending(format!("links[{i}].limits"), link.limits)?;
-            positive(format!("links[{i}].effort_limit"), link.effort_limit)?;
-            not_negative(format!("links[{i}].damping"), link.damping)?;
-            not_negative(format!("links[{i}].armature"), link.armature)?;
-            not_negative(format!("links[{i}].friction_loss"), link.friction_loss)?;
-            inertials(format!("links[{i}].inertials"), &link.inertials)?;
-            if !(link.limits[0]..=link.limits[1]).contains(home) {
-                let expected = format!("the joint's limits are [{}, {}]", link.limits[0], link.limits[1]);
-                return Err(value(format!("home.joint_positions[{i}]"), home.to_string(), &expected));
-            }
-        }
-        finite("hand.position".to_owned(), &self.hand.position)?;
-        finite("hand.rpy".to_owned(), &self.hand.rpy)?;
-        finite("hand.grip_site".to_owned(), &self.hand.grip_site)?;
-        colliders("hand.colliders".to_owned(), &self.hand.colliders)?;
+        validate_links(file, &self.links, &self.home.joint_positions)?;
+        validate_hand(file, &self.hand)?;
 
         let gripper = &self.gripper;
-        finite("gripper.position".to_owned(), &gripper.position)?;
-        ascending("gripper.travel".to_owned(), gripper.travel)?;
-        inertials("gripper.inertials".to_owned(), &gripper.inertials)?;
-        colliders("gripper.colliders".to_owned(), &gripper.colliders)?;
+        finite(file, "gripper.position".to_owned(), &gripper.position)?;
+        ascending(file, "gripper.travel".to_owned(), gripper.travel)?;
+        validate_inertials(file, "gripper.inertials", &gripper.inertials)?;
+        validate_colliders(file, "gripper.colliders", &gripper.colliders)?;
         for (field, number) in [
             ("gripper.stiffness", gripper.stiffness),
             ("gripper.force_limit", gripper.force_limit),
@@ -290,7 +219,7 @@ impl Robot {
             ("controller.position_scale", self.controller.position_scale),
             ("controller.rotation_scale", self.controller.rotation_scale),
         ] {
-            positive(field.to_owned(), number)?;
+            positive(file, field.to_owned(), number)?;
         }
         for (field, number) in [
             ("gripper.damping", gripper.damping),
@@ -298,14 +227,100 @@ impl Robot {
             ("gripper.friction_loss", gripper.friction_loss),
             ("controller.nullspace_stiffness", self.controller.nullspace_stiffness),
         ] {
-            not_negative(field.to_owned(), number)?;
+            not_negative(file, field.to_owned(), number)?;
         }
         if !(gripper.travel[0]..=gripper.travel[1]).contains(&self.home.finger_position) {
             let expected = "it must lie within gripper.travel";
-            return Err(value("home.finger_position".to_owned(), self.home.finger_position.to_string(), expected));
+            let value = self.home.finger_position.to_string();
+            return Err(wrong(file, "home.finger_position".to_owned(), value, expected));
         }
         Ok(())
     }
+}
+
+fn wrong(file: &str, field: String, value: String, expected: &str) -> SimError {
+    SimError::Value { file: file.to_owned(), field, value, expected: expected.to_owned() }
+}
+
+fn finite(file: &str, field: String, numbers: &[f64]) -> Result<(), SimError> {
+    match numbers.iter().find(|n| !n.is_finite()) {
+        Some(n) => Err(wrong(file, field, n.to_string(), "it must be a finite number")),
+        None => Ok(()),
+    }
+}
+
+fn positive(file: &str, field: String, number: f64) -> Result<(), SimError> {
+    if number > 0.0 && number.is_finite() {
+        Ok(())
+    } else {
+        Err(wrong(file, field, number.to_string(), "it must be a number above zero"))
+    }
+}
+
+fn not_negative(file: &str, field: String, number: f64) -> Result<(), SimError> {
+    if number >= 0.0 && number.is_finite() {
+        Ok(())
+    } else {
+        Err(wrong(file, field, number.to_string(), "it must be zero or more"))
+    }
+}
+
+fn ascending(file: &str, field: String, [low, high]: [f64; 2]) -> Result<(), SimError> {
+    if low < high && low.is_finite() && high.is_finite() {
+        Ok(())
+    } else {
+        Err(wrong(file, field, format!("[{low}, {high}]"), "the first number must be below the second"))
+    }
+}
+
+pub(crate) fn validate_inertials(file: &str, field: &str, list: &[Inertial]) -> Result<(), SimError> {
+    if list.is_empty() {
+        return Err(wrong(file, field.to_owned(), "empty".to_owned(), "a moving body needs a mass"));
+    }
+    for (i, inertial) in list.iter().enumerate() {
+        positive(file, format!("{field}[{i}].mass"), inertial.mass)?;
+        finite(file, format!("{field}[{i}].center_of_mass"), &inertial.center_of_mass)?;
+        for moment in inertial.inertia {
+            positive(file, format!("{field}[{i}].inertia"), moment)?;
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn validate_colliders(file: &str, field: &str, list: &[BoxCollider]) -> Result<(), SimError> {
+    for (i, collider) in list.iter().enumerate() {
+        finite(file, format!("{field}[{i}].position"), &collider.position)?;
+        for half_extent in collider.half_extents {
+            positive(file, format!("{field}[{i}].half_extents"), half_extent)?;
+        }
+        not_negative(file, format!("{field}[{i}].friction"), collider.friction)?;
+    }
+    Ok(())
+}
+
+pub(crate) fn validate_links(file: &str, links: &[Link], home: &[f64]) -> Result<(), SimError> {
+    for (i, (link, home)) in links.iter().zip(home).enumerate() {
+        finite(file, format!("links[{i}].position"), &link.position)?;
+        finite(file, format!("links[{i}].rpy"), &link.rpy)?;
+        ascending(file, format!("links[{i}].limits"), link.limits)?;
+        positive(file, format!("links[{i}].effort_limit"), link.effort_limit)?;
+        not_negative(file, format!("links[{i}].damping"), link.damping)?;
+        not_negative(file, format!("links[{i}].armature"), link.armature)?;
+        not_negative(file, format!("links[{i}].friction_loss"), link.friction_loss)?;
+        validate_inertials(file, &format!("links[{i}].inertials"), &link.inertials)?;
+        if !(link.limits[0]..=link.limits[1]).contains(home) {
+            let expected = format!("the joint's limits are [{}, {}]", link.limits[0], link.limits[1]);
+            return Err(wrong(file, format!("home.joint_positions[{i}]"), home.to_string(), &expected));
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn validate_hand(file: &str, hand: &Hand) -> Result<(), SimError> {
+    finite(file, "hand.position".to_owned(), &hand.position)?;
+    finite(file, "hand.rpy".to_owned(), &hand.rpy)?;
+    finite(file, "hand.grip_site".to_owned(), &hand.grip_site)?;
+    validate_colliders(file, "hand.colliders", &hand.colliders)
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use onestep_agent::AgentSpec;
 use crate::SimError;
 use crate::controller::ACTION_DIM;
 use crate::expert::ExpertMemory;
+use crate::manipspace::{MANIP_TASKS, ManipTask};
 use crate::model::Model;
 use crate::robot::{ARM_JOINTS, Robot};
 use crate::scene::{Fixture, Object, PhysicsSettings};
@@ -109,10 +110,26 @@ pub struct TaskOutcome {
     pub success: bool,
 }
 
-/// Names of all tasks.
+/// Names of all tasks. Those of OGBench have five each, by number: `cube-double-task1` to `cube-double-task5`; without a
+/// number the benchmark's default is meant.
 #[must_use]
 pub fn tasks() -> &'static [&'static str] {
-    &["lift", "inverted-pendulum", "inverted-double-pendulum", "reacher", "hopper", "half-cheetah", "walker2d"]
+    &[
+        "lift",
+        "cube-single",
+        "cube-double",
+        "cube-triple",
+        "cube-quadruple",
+        "scene",
+        "puzzle-3x3",
+        "puzzle-4x4",
+        "inverted-pendulum",
+        "inverted-double-pendulum",
+        "reacher",
+        "hopper",
+        "half-cheetah",
+        "walker2d",
+    ]
 }
 
 /// The task of that name, with its embedded scene.
@@ -129,8 +146,12 @@ pub fn task(name: &str) -> Result<Arc<dyn Task>, SimError> {
         "half-cheetah" => Ok(Arc::new(ControlTask::HalfCheetah)),
         "walker2d" => Ok(Arc::new(ControlTask::Walker2d)),
         _ => {
+            if let Ok(task) = ManipTask::named(name) {
+                return Ok(Arc::new(task));
+            }
             let nearest = tasks()
                 .iter()
+                .chain(&MANIP_TASKS)
                 .map(|known| (strsim::damerau_levenshtein(known, &name.to_lowercase()), known))
                 .min()
                 .filter(|(distance, known)| *distance <= known.len().div_ceil(2));
