@@ -190,11 +190,7 @@ impl<const N: usize> Chain<N> {
     /// The joint-space mass matrix, and the torques that hold the arm up against `gravity` (m/s², world frame).
     ///
     /// Composite rigid bodies (Featherstone 2008, section 6.2), in world coordinates.
-    pub(crate) fn mass_matrix_and_gravity(
-        &self,
-        pose: &ArmPose<N>,
-        gravity: DVec3,
-    ) -> ([[f64; N]; N], [f64; N]) {
+    pub(crate) fn mass_matrix_and_gravity(&self, pose: &ArmPose<N>, gravity: DVec3) -> ([[f64; N]; N], [f64; N]) {
         let mut mass_matrix = [[0.0; N]; N];
         let mut holding = [0.0; N];
         let mut composite = RigidInertia::ZERO;

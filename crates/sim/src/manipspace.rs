@@ -20,6 +20,6 @@ pub use scene::{
     Arrangement, Bounds, ButtonScene, CameraPose, CubeScene, ManipScene, PlayScene, SlideScene, TaskScene,
 };
 pub use state::{ManipState, SlideState};
-pub use task::{ManipReward, ManipTask, MANIP_TASKS, SuccessTiming};
+pub use task::{MANIP_TASKS, ManipReward, ManipTask, SuccessTiming};
 
 pub(crate) use oracle::OracleMemory;

@@ -4,9 +4,9 @@ use bevy::math::{DQuat, DVec3, Vec3};
 use bevy_rapier3d::rapier::glamx::DPose3;
 use bevy_rapier3d::rapier::math::{Pose, Vector};
 use bevy_rapier3d::rapier::prelude::{
-    CoefficientCombineRule, ColliderBuilder, ColliderHandle, GenericJoint, Group, IntegrationParameters, InteractionGroups,
-    InteractionTestMode, JointAxesMask, JointAxis, MassProperties, Multibody, MultibodyDofCoupling, MultibodyIndex,
-    PhysicsWorld, RigidBodyBuilder, RigidBodyHandle, SpringCoefficients,
+    CoefficientCombineRule, ColliderBuilder, ColliderHandle, GenericJoint, Group, IntegrationParameters,
+    InteractionGroups, InteractionTestMode, JointAxesMask, JointAxis, MassProperties, Multibody, MultibodyDofCoupling,
+    MultibodyIndex, PhysicsWorld, RigidBodyBuilder, RigidBodyHandle, SpringCoefficients,
 };
 
 use crate::kinematics::{RigidInertia, half_turn, pose_from_data};

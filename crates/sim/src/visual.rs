@@ -2,7 +2,7 @@
 //!
 //! Nothing here is simulated and nothing here changes the simulation: [`SimVisualPlugin`] hangs meshes on the bodies
 //! that [`SimBody`] marks, and the meshes follow. All meshes and textures are made in code from
-//! `assets/robots/panda.visual.toml`, so no asset path is needed at run time.
+//! `assets/robots/*.visual.toml`, so no asset path is needed at run time.
 
 mod description;
 mod mesh;
@@ -27,7 +27,7 @@ use crate::{BodyShape, SimBody};
 /// It does nothing in an app without a renderer, so one function can build the same app with and without pictures.
 #[derive(Debug, Clone)]
 pub struct SimVisualPlugin {
-    /// File with the robot's look; the built-in Panda when there is none.
+    /// File with the robot's look; the built-in robots when there is none.
     pub robot_file: Option<PathBuf>,
     /// Spawn ground and lights. Switch off to bring your own.
     pub scene: bool,
@@ -51,7 +51,7 @@ impl Plugin for SimVisualPlugin {
         }
         let read = match &self.robot_file {
             Some(path) => RobotVisual::read(path),
-            None => RobotVisual::panda(),
+            None => RobotVisual::embedded(),
         };
         let robot = read.unwrap_or_else(|error| {
             tracing::error!(%error, "the robot is not drawn");

@@ -40,12 +40,13 @@ impl CrankGripper {
         (crank_angle / self.crank_travel[1]).clamp(0.0, 1.0)
     }
 
-    /// The drive of a finger at a half gap, which changes at a rate, towards a target angle of the crank.
-    pub(crate) fn drive(&self, half_gap: f64, rate: f64, target: f64) -> FingerDrive {
+    /// The drive of a finger at a half gap, which changes at a rate, towards a target angle of the crank, with the
+    /// servo's stiffness times a factor.
+    pub(crate) fn drive(&self, half_gap: f64, rate: f64, target: f64, factor: f64) -> FingerDrive {
         let angle = self.crank.angle(half_gap);
         let lever = self.crank.lever(angle).max(1e-3);
         let angle_rate = -rate / lever;
-        let spring = self.stiffness * (target - angle);
+        let spring = factor * self.stiffness * (target - angle);
         let servo = spring - self.servo_damping * angle_rate;
         // A saturated servo has no damping left: its torque does not depend on the rate any more.
         let (torque, damping) = if servo.abs() >= self.torque_limit {
@@ -82,7 +83,7 @@ mod tests {
     fn a_block_is_held_with_the_originals_force() {
         // 46.1 N on a pad at the crank angle at which it holds a block of 4 cm, from the original's contact forces.
         let gripper = ServoRobot::ur5e().unwrap().gripper.clone();
-        let drive = gripper.drive(0.02, 0.0, 0.8);
+        let drive = gripper.drive(0.02, 0.0, 0.8, 1.0);
         assert!((gripper.crank.angle(0.02) - 0.449).abs() < 0.003, "{}", gripper.crank.angle(0.02));
         assert!((drive.force + 46.1).abs() < 3.0, "{drive:?}");
     }

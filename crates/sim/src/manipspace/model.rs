@@ -243,8 +243,8 @@ impl ManipModel {
     }
 
     /// Puts a cube somewhere, at rest: for tests and experiments.
-    pub fn place_cube(&mut self, index: usize, pose: &DPose3) {
-        self.world.place_cube(index, pose);
+    pub fn place_cube(&mut self, index: usize, position: DVec3, turn: DQuat) {
+        self.world.place_cube(index, &DPose3::from_parts(position, turn));
         self.read_state();
     }
 
@@ -292,7 +292,9 @@ impl ManipModel {
         let site = DVec3::from(scene.workspace.clamp((self.effector() + way).to_array()));
         let hand = pointing_down(self.effector_yaw() + number(3) * scale.yaw_scale);
         let closure = (self.closure() + number(4) * scale.gripper_scale).clamp(0.0, 1.0);
+        let (mass, _) = self.task.chain().mass_matrix_and_gravity(&self.pose, DVec3::ZERO);
         ServoTargets {
+            inertia: std::array::from_fn(|joint| mass[joint][joint]),
             joints: ik::solve(self.task.chain(), site, hand, &self.joints.positions),
             crank: closure * robot.gripper.crank_travel[1],
         }
@@ -334,9 +336,7 @@ impl ManipModel {
             .zip(&self.state.slides)
             .take(self.state.button_states.len())
             .enumerate()
-            .filter(|(_, (before, after))| {
-                before.position > buttons.pressed_at && after.position <= buttons.pressed_at
-            })
+            .filter(|(_, (before, after))| before.position > buttons.pressed_at && after.position <= buttons.pressed_at)
             .map(|(index, _)| index)
             .collect();
         for index in pressed {
@@ -411,10 +411,8 @@ fn strewn(task: &ManipTask, random: &mut ChaCha8Rng) -> Arrangement {
     let scene = task.scene();
     let height = scene.cubes.as_ref().map_or(0.0, |cubes| cubes.half_extent);
     let mut slide = |range: Option<[f64; 2]>| range.map_or(0.0, |[low, high]| uniform(random, low, high));
-    let (drawer, window) = (
-        slide(scene.drawer.as_ref().map(|slide| slide.range)),
-        slide(scene.window.as_ref().map(|slide| slide.range)),
-    );
+    let (drawer, window) =
+        (slide(scene.drawer.as_ref().map(|slide| slide.range)), slide(scene.window.as_ref().map(|slide| slide.range)));
     Arrangement {
         cubes: (0..scene.cube_count())
             .map(|_| {
@@ -488,8 +486,7 @@ impl Model for ManipModel {
             fingers: [gripper.crank.half_gap(state.crank).clamp(gripper.half_gap[0], gripper.half_gap[1]); FINGERS],
             finger_velocities: [-lever * state.crank_velocity; FINGERS],
         };
-        let mut world =
-            ServoWorld::new(self.task.robot(), scene, &joints, &state.cubes, &state.slides, &scene.physics);
+        let mut world = ServoWorld::new(self.task.robot(), scene, &joints, &state.cubes, &state.slides, &scene.physics);
         for (index, (linear, angular)) in state.cube_velocities.iter().enumerate() {
             let Some(pose) = state.cubes.get(index) else { continue };
             world.set_cube_velocity(index, linear.as_vec3(), (pose.rotation * *angular).as_vec3());

@@ -167,7 +167,10 @@ fn keeps_closed(scene: &ManipScene) -> bool {
 fn nearest_yaw(effector: f64, object: f64, n: i32) -> f64 {
     let step = TAU / f64::from(n);
     let angles = (-n..=n).map(|i| object + f64::from(i) * step);
-    angles.fold(f64::INFINITY, |best, angle| if (angle - effector).abs() < (best - effector).abs() { angle } else { best })
+    angles.fold(
+        f64::INFINITY,
+        |best, angle| if (angle - effector).abs() < (best - effector).abs() { angle } else { best },
+    )
 }
 
 /// An angle in (-π, π].

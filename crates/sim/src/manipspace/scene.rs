@@ -396,7 +396,8 @@ impl ManipScene {
         for cube in &arrangement.cubes {
             let [low, high] = [self.workspace.low, self.workspace.high].map(|corner| corner.map(|v| v + 0.0));
             // A cube in the closed drawer lies a little beyond what the gripper reaches.
-            let inside = cube.iter().zip(low.iter().zip(&high)).all(|(v, (low, high))| (low - 0.1..=high + 0.1).contains(v));
+            let inside =
+                cube.iter().zip(low.iter().zip(&high)).all(|(v, (low, high))| (low - 0.1..=high + 0.1).contains(v));
             if !inside {
                 let expected = format!("it must lie in the workspace, {low:?} to {high:?}");
                 return Err(wrong("cubes", format!("{cube:?}"), expected));
@@ -451,8 +452,16 @@ mod tests {
             ("density = 1240.0", "density = -1.0", "cubes.density"),
             ("default_task = 2", "default_task = 6", "default_task"),
             ("spread", "spred", "spred"),
-            ("cubes = [[0.425, 0.0, 0.02], [0.425, -0.1, 0.02]]", "cubes = [[0.425, 0.0, 0.02]]", "tasks[0].init.cubes"),
-            ("cubes = [[0.425, 0.0, 0.02], [0.425, -0.1, 0.02]]", "cubes = [[4.0, 0.0, 0.02], [0.4, 0.0, 0.02]]", "workspace"),
+            (
+                "cubes = [[0.425, 0.0, 0.02], [0.425, -0.1, 0.02]]",
+                "cubes = [[0.425, 0.0, 0.02]]",
+                "tasks[0].init.cubes",
+            ),
+            (
+                "cubes = [[0.425, 0.0, 0.02], [0.425, -0.1, 0.02]]",
+                "cubes = [[4.0, 0.0, 0.02], [0.4, 0.0, 0.02]]",
+                "workspace",
+            ),
             ("low = [0.25, -0.35, 0.02]", "low = [0.85, -0.35, 0.02]", "workspace"),
             ("substeps", "substep", "substep"),
         ] {

@@ -123,11 +123,8 @@ impl ManipTask {
     /// # Errors
     /// [`SimError::UnknownTask`].
     pub fn named(name: &str) -> Result<Self, SimError> {
-        let unknown = || SimError::UnknownTask {
-            name: name.to_owned(),
-            known: MANIP_TASKS.join(", "),
-            suggestion: None,
-        };
+        let unknown =
+            || SimError::UnknownTask { name: name.to_owned(), known: MANIP_TASKS.join(", "), suggestion: None };
         let short = normalize(name).ok_or_else(unknown)?;
         let (environment, number) = match short.rsplit_once("-task") {
             Some((environment, number)) => (environment, number.parse::<u32>().ok()),
@@ -316,11 +313,7 @@ impl Task for ManipTask {
             }
         }
         let steps = if self.index.is_some() { self.scene.max_episode_steps } else { PLAY_STEPS };
-        AgentSpec::new(
-            ObservationSpace::new(fields),
-            ActionSpace::new(["dx", "dy", "dz", "dyaw", "dgripper"]),
-            steps,
-        )
+        AgentSpec::new(ObservationSpace::new(fields), ActionSpace::new(["dx", "dy", "dz", "dyaw", "dgripper"]), steps)
     }
 
     fn control_period_secs(&self) -> f64 {

@@ -45,6 +45,8 @@ pub(crate) struct ServoTargets {
     pub(crate) joints: [f64; SERVO_JOINTS],
     /// Angle of the gripper's crank.
     pub(crate) crank: f64,
+    /// Inertia that each joint moves when the others stand still.
+    pub(crate) inertia: [f64; SERVO_JOINTS],
 }
 
 /// A body that slides along an axis of the world.
@@ -59,6 +61,56 @@ struct SlideBody {
     locked: bool,
 }
 
+/// Length of the benchmark's physics steps, seconds.
+const BENCHMARK_STEP: f64 = 0.002;
+
+/// A joint's position servo, stepped so that it answers to a target as it does in the benchmark's shorter steps.
+#[derive(Debug, Clone, Copy)]
+struct Servo {
+    stiffness: f64,
+    damping: f64,
+    limit: f64,
+    /// Factor of the stiffness, see [`matched`].
+    factor: f64,
+}
+
+impl Servo {
+    /// Torque and damping, for the engine to integrate implicitly, in a step of `dt` from an error and a velocity.
+    ///
+    /// A saturated servo has no damping left, as its torque does not depend on the velocity any more. It may leave
+    /// saturation within a long step, so the joint alone, with its `inertia`, is stepped finely ahead, and the torque is
+    /// what takes it there.
+    fn drive(&self, error: f64, velocity: f64, inertia: f64, dt: f64) -> (f64, f64) {
+        let spring = self.factor * self.stiffness * error;
+        if (spring - self.damping * velocity).abs() < self.limit {
+            return (spring, self.damping);
+        }
+        let (mut way, mut rate, mut time) = (0.0, velocity, 0.0);
+        while time < dt - 1e-9 {
+            let step = BENCHMARK_STEP.min(dt - time);
+            let spring = self.stiffness * (error - way);
+            let torque = spring - self.damping * rate;
+            rate = if torque.abs() >= self.limit {
+                rate + step * torque.clamp(-self.limit, self.limit) / inertia
+            } else {
+                (rate + step * spring / inertia) / (1.0 + step * self.damping / inertia)
+            };
+            way += step * rate;
+            time += step;
+        }
+        (inertia * (rate - velocity) / dt, 0.0)
+    }
+}
+
+/// By which factor a servo must be stiffer for that it approaches its target in steps of `dt` as it does in the
+/// benchmark's. It creeps there at a rate of stiffness over damping, and each step leaves a share of 1 - rate × step of
+/// the way.
+fn matched(stiffness: f64, damping: f64, dt: f64) -> f64 {
+    let rate = stiffness / damping;
+    let left = (1.0 - rate * BENCHMARK_STEP).max(0.0);
+    (1.0 - libm::pow(left, dt / BENCHMARK_STEP)) / (rate * dt)
+}
+
 /// The physics of one arena.
 pub(crate) struct ServoWorld {
     rapier: PhysicsWorld,
@@ -71,6 +123,9 @@ pub(crate) struct ServoWorld {
     /// Buttons, drawer, window.
     slides: Vec<SlideBody>,
     dt: f64,
+    servos: [Servo; SERVO_JOINTS],
+    /// Factor of the gripper's stiffness.
+    matched_crank: f64,
 }
 
 /// The cube of a scene as a shape.
@@ -194,7 +249,15 @@ impl ServoWorld {
         }
 
         let multibody = rapier.multibody_joints.rigid_body_link(base).map(|link| link.multibody);
-        let mut world = Self { rapier, links, fingers, pads, multibody, cubes, slides, dt };
+        let servos = std::array::from_fn(|joint| {
+            let number = |list: &[f64]| list.get(joint).copied().unwrap_or(1.0);
+            let (stiffness, damping) = (number(&robot.controller.stiffness), number(&robot.controller.damping));
+            let limit = robot.links.get(joint).map_or(0.0, |link| link.effort_limit);
+            Servo { stiffness, damping, limit, factor: matched(stiffness, damping, dt) }
+        });
+        let gripper = &robot.gripper;
+        let matched_crank = matched(gripper.stiffness, gripper.servo_damping + gripper.damping, dt);
+        let mut world = Self { rapier, links, fingers, pads, multibody, cubes, slides, dt, servos, matched_crank };
         world.place_robot(robot, state);
         world
     }
@@ -214,8 +277,7 @@ impl ServoWorld {
         multibody.set_self_contacts_enabled(false);
         // The first call finds out that the base is fixed and drops its six degrees of freedom.
         multibody.forward_kinematics(bodies, true);
-        let start: Vec<f32> =
-            state.positions.iter().chain(&state.fingers).map(|position| *position as f32).collect();
+        let start: Vec<f32> = state.positions.iter().chain(&state.fingers).map(|position| *position as f32).collect();
         multibody.apply_displacements(&start);
         let velocities = state.velocities.iter().chain(&state.finger_velocities);
         for (slot, velocity) in multibody.generalized_velocity_mut().iter_mut().zip(velocities) {
@@ -272,22 +334,18 @@ impl ServoWorld {
     ) {
         let mut torques = [0.0; SERVO_JOINTS];
         let mut damping = [0.0; SERVO_JOINTS];
-        let servos = robot.controller.stiffness.iter().zip(&robot.controller.damping).zip(&robot.links);
-        for (i, ((stiffness, servo_damping), link)) in servos.enumerate().take(SERVO_JOINTS) {
-            let spring = stiffness * (targets.joints[i] - joints.positions[i]);
-            let servo = spring - servo_damping * joints.velocities[i];
-            // A saturated servo has no damping left: its torque does not depend on the velocity any more.
-            (torques[i], damping[i]) = if servo.abs() >= link.effort_limit {
-                (servo.clamp(-link.effort_limit, link.effort_limit), link.damping)
-            } else {
-                (spring, servo_damping + link.damping)
-            };
+        for (i, servo) in self.servos.iter().enumerate() {
+            let error = targets.joints[i] - joints.positions[i];
+            (torques[i], damping[i]) = servo.drive(error, joints.velocities[i], targets.inertia[i], self.dt);
         }
         let mean = |values: &[f64; FINGERS]| 0.5 * (values[0] + values[1]);
-        let finger =
-            robot.gripper.drive(mean(&joints.fingers), mean(&joints.finger_velocities), targets.crank);
-        if let Some(multibody) =
-            self.multibody.and_then(|index| self.rapier.multibody_joints.get_multibody_mut(index))
+        let finger = robot.gripper.drive(
+            mean(&joints.fingers),
+            mean(&joints.finger_velocities),
+            targets.crank,
+            self.matched_crank,
+        );
+        if let Some(multibody) = self.multibody.and_then(|index| self.rapier.multibody_joints.get_multibody_mut(index))
         {
             for (i, slot) in multibody.damping_mut().iter_mut().enumerate() {
                 *slot = damping.get(i).copied().unwrap_or(finger.damping) as f32;

@@ -17,6 +17,7 @@ use super::{
 };
 
 const PANDA: &str = include_str!("../../../../assets/robots/panda.visual.toml");
+const UR5E: &str = include_str!("../../../../assets/robots/ur5e.visual.toml");
 
 /// The look of a robot: materials, and the parts of each link by the link's name.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -144,6 +145,27 @@ impl RobotVisual {
         Self::parse("panda.visual.toml", PANDA)
     }
 
+    /// The UR5e that comes with this crate.
+    ///
+    /// # Errors
+    /// None in a released build: a test reads the same text.
+    pub fn ur5e() -> Result<Self, VisualError> {
+        Self::parse("ur5e.visual.toml", UR5E)
+    }
+
+    /// All robots that come with this crate. Their links and materials have different names.
+    ///
+    /// # Errors
+    /// None in a released build: a test reads the same texts.
+    pub fn embedded() -> Result<Self, VisualError> {
+        let mut all = Self::panda()?;
+        let other = Self::ur5e()?;
+        all.same_as.extend(other.same_as);
+        all.materials.extend(other.materials);
+        all.links.extend(other.links);
+        Ok(all)
+    }
+
     /// The parts of a link, if it has a look.
     #[must_use]
     pub fn parts(&self, link: &str) -> Option<&[Part]> {
@@ -250,6 +272,22 @@ mod tests {
         for part in panda.links.values().flatten() {
             assert!(part.mesh().0.count_vertices() > 20, "{part:?}");
         }
+    }
+
+    #[test]
+    fn the_ur5e_has_every_link_and_shares_no_name() {
+        let (panda, ur5e, all) =
+            (RobotVisual::panda().unwrap(), RobotVisual::ur5e().unwrap(), RobotVisual::embedded().unwrap());
+        let robot = crate::ServoRobot::ur5e().unwrap();
+        let links = robot.links.iter().map(|link| &link.name);
+        for link in links.chain([&robot.base.name, &robot.hand.name]).chain(&robot.gripper.finger_names) {
+            assert!(ur5e.parts(link).is_some(), "{link}");
+        }
+        for part in ur5e.links.values().flatten() {
+            assert!(part.mesh().0.count_vertices() > 20, "{part:?}");
+        }
+        assert_eq!(all.links.len(), panda.links.len() + ur5e.links.len());
+        assert_eq!(all.materials.len(), panda.materials.len() + ur5e.materials.len());
     }
 
     #[test]

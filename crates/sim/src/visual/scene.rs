@@ -68,10 +68,16 @@ pub fn task_camera(task: &str) -> impl Bundle {
         "inverted-pendulum" | "inverted-double-pendulum" => (Vec3::new(0.5, 1.5, 3.6), Vec3::new(0.0, 1.15, 0.0)),
         "half-cheetah" => (Vec3::new(0.7, 1.0, 3.3), Vec3::new(0.0, 0.5, 0.0)),
         "hopper" | "walker2d" => (Vec3::new(0.7, 1.2, 3.3), Vec3::new(0.0, 0.75, 0.0)),
+        _ if is_tabletop(task) => (Vec3::new(1.34, 0.86, 0.78), Vec3::new(0.24, 0.25, 0.0)),
         _ => (DEFAULT_EYE, DEFAULT_LOOK_AT),
     };
     let follows = matches!(task, "hopper" | "half-cheetah" | "walker2d");
     (default_camera(), CameraPlace(Transform::from_translation(eye).looking_at(look_at, Vec3::Y)), FollowTorso(follows))
+}
+
+/// Whether the task's arm stands on the ground and works on it.
+fn is_tabletop(task: &str) -> bool {
+    ["cube-", "scene", "puzzle-"].iter().any(|start| task.starts_with(start))
 }
 
 /// Where a camera stands while the torso is at the arena's origin.

@@ -92,11 +92,7 @@ impl MarkovScript {
         let at_target = target.distance(block) <= 0.02;
         let (to_block, to_target) = (block_yaw - yaw, target_yaw - block_yaw);
         if at_target {
-            return if contact >= 0.1 {
-                (target, to_target, OPEN)
-            } else {
-                self.leave(model, block, HIGH, OPEN)
-            };
+            return if contact >= 0.1 { (target, to_target, OPEN) } else { self.leave(model, block, HIGH, OPEN) };
         }
         if !over_block {
             (block + DVec3::Z * ABOVE, to_block, OPEN)

@@ -94,9 +94,8 @@ pub(super) fn next_target(model: &ManipModel) -> Option<Target> {
 /// Nothing stands on the cube.
 fn is_top(model: &ManipModel, index: usize, near: f64) -> bool {
     let (position, _) = cube_of(model, index);
-    let stands_on = |other: &DVec3| {
-        other.z > position.z + 0.5 * near && other.truncate().distance(position.truncate()) < near
-    };
+    let stands_on =
+        |other: &DVec3| other.z > position.z + 0.5 * near && other.truncate().distance(position.truncate()) < near;
     !model.state().cubes.iter().enumerate().any(|(other, cube)| other != index && stands_on(&cube.translation))
 }
 
@@ -138,7 +137,8 @@ fn next_cube(model: &ManipModel) -> Option<Target> {
         let wants = wanting.iter().any(|(other, _)| other == index);
         (!wants, *index)
     });
-    let index = index.or_else(|| wanting.iter().map(|(index, _)| *index).find(|index| is_top(model, *index, ON_TOP)))?;
+    let index =
+        index.or_else(|| wanting.iter().map(|(index, _)| *index).find(|index| is_top(model, *index, ON_TOP)))?;
     let aside = place_aside(model, index, &goals)?;
     Some(cube_target(model, index, aside))
 }
@@ -199,7 +199,8 @@ fn place_aside(model: &ManipModel, index: usize, goals: &[DVec3]) -> Option<DVec
     let taken: Vec<DVec3> = others(model, index).into_iter().chain(goals.iter().copied()).collect();
     let (low, high) = (scene.object_bounds.low, scene.object_bounds.high);
     let grid = (0..=10).flat_map(|i| (0..=20).map(move |j| (f64::from(i) / 10.0, f64::from(j) / 20.0)));
-    let places = grid.map(|(u, v)| DVec3::new(low[0] + u * (high[0] - low[0]), low[1] + v * (high[1] - low[1]), height));
+    let places =
+        grid.map(|(u, v)| DVec3::new(low[0] + u * (high[0] - low[0]), low[1] + v * (high[1] - low[1]), height));
     let score = |place: &DVec3| {
         let room = taken.iter().map(|other| other.truncate().distance(place.truncate())).fold(0.15, f64::min);
         room - 0.05 * place.distance(from)
