@@ -28,7 +28,7 @@ fn cube_double(c: &mut Criterion) {
     });
 
     group.bench_function("control_step/oracle", |b| {
-        let play = ManipTask::named("cube-double").unwrap().in_play(Oracle::Plan { noise: 0.1 });
+        let play = ManipTask::named("cube-double").unwrap().in_play(Oracle::PLAY);
         let mut arena = SimArena::new(Arc::new(play), Robot::panda().unwrap(), 0);
         let mut memory = ExpertMemory::default();
         let mut seed = 0;

@@ -15,7 +15,7 @@ fn main() -> Result<(), SimError> {
     let substeps: Option<u32> = arguments.next().map(|text| text.parse().unwrap());
     println!("| scene | oracle | targets | success | steps per target | median distance | control steps/s |");
     println!("|---|---|---|---|---|---|---|");
-    let oracles = [Oracle::Plan { noise: 0.1 }, Oracle::Markov { noise: 0.1, random_action_probability: 0.1 }];
+    let oracles = [Oracle::PLAY, Oracle::NOISY];
     for (name, oracle) in
         ["cube-single", "cube-double"].into_iter().flat_map(|name| oracles.map(|oracle| (name, oracle)))
     {

@@ -24,7 +24,8 @@ pub trait Model: Send + Sync + 'static {
     /// What the last step and the state it led to mean for the task.
     fn outcome(&self) -> TaskOutcome;
 
-    /// Positions of the mechanism's joints, radians or metres.
+    /// Positions of the mechanism's joints, radians or metres. Where a benchmark's files keep free bodies among the
+    /// joints, so does this: position and quaternion (w, x, y, z) of each.
     fn joint_positions(&self) -> &[f64];
 
     /// Velocities of the mechanism's joints.

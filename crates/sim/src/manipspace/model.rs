@@ -45,10 +45,10 @@ pub struct ManipModel {
     seen: ArmPose<SERVO_JOINTS>,
     state: ManipState,
     goal: Arrangement,
-    /// Of the state now.
+    /// What the state means now.
+    judged: TaskOutcome,
+    /// What the last step is said to mean.
     outcome: TaskOutcome,
-    /// What the last step is told to mean.
-    told: TaskOutcome,
     steps: u32,
     qpos: Vec<f64>,
     qvel: Vec<f64>,
@@ -175,8 +175,8 @@ impl ManipModel {
             joints,
             state,
             goal,
+            judged: TaskOutcome::default(),
             outcome: TaskOutcome::default(),
-            told: TaskOutcome::default(),
             steps: 0,
             qpos: Vec::new(),
             qvel: Vec::new(),
@@ -185,7 +185,7 @@ impl ManipModel {
         model.state.crank = model.crank();
         model.lock_slides();
         model.write_files_layout();
-        model.outcome = model.judge();
+        model.judged = model.judge();
         model
     }
 
@@ -428,7 +428,7 @@ fn strewn(task: &ManipTask, random: &mut ChaCha8Rng) -> Arrangement {
 
 impl Model for ManipModel {
     fn step(&mut self, action: &[f32]) -> bool {
-        let before = self.outcome;
+        let before = self.judged;
         let slides = self.state.slides.clone();
         let targets = self.targets(action);
         let task = self.task.clone();
@@ -447,9 +447,9 @@ impl Model for ManipModel {
         self.retrieve_lost_cubes();
         self.press_buttons(&slides);
         self.lock_slides();
-        self.outcome = self.judge();
-        self.told = match task.timing() {
-            SuccessTiming::Post => self.outcome,
+        self.judged = self.judge();
+        self.outcome = match task.timing() {
+            SuccessTiming::Post => self.judged,
             SuccessTiming::Pre => before,
         };
         true
@@ -460,7 +460,7 @@ impl Model for ManipModel {
     }
 
     fn outcome(&self) -> TaskOutcome {
-        self.told
+        self.outcome
     }
 
     fn joint_positions(&self) -> &[f64] {
@@ -499,8 +499,8 @@ impl Model for ManipModel {
         self.state = state;
         self.lock_slides();
         self.write_files_layout();
-        self.outcome = self.judge();
-        self.told = self.outcome;
+        self.judged = self.judge();
+        self.outcome = self.judged;
         true
     }
 

@@ -42,6 +42,13 @@ pub enum Oracle {
     },
 }
 
+impl Oracle {
+    /// The oracle of the benchmark's `play` data.
+    pub const PLAY: Self = Self::Plan { noise: 0.1 };
+    /// The oracle of the benchmark's `noisy` data.
+    pub const NOISY: Self = Self::Markov { noise: 0.1, random_action_probability: 0.1 };
+}
+
 /// What shall be moved, and where to.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Target {

@@ -324,6 +324,14 @@ impl Task for ManipTask {
         true
     }
 
+    fn play(&self) -> Option<Arc<dyn Task>> {
+        let oracle = match self.oracle {
+            Oracle::Plan { .. } => Oracle::PLAY,
+            markov => markov,
+        };
+        Some(Arc::new(self.clone().in_play(oracle)))
+    }
+
     fn model(self: Arc<Self>, _robot: &Arc<Robot>, seed: u64) -> Box<dyn Model> {
         Box::new(ManipModel::new(self, seed))
     }
