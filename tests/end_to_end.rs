@@ -1,8 +1,14 @@
 //! A tiny training run from demonstrations to the last evaluation: it learns, and an interruption changes nothing.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "tests fail by panicking, and say how far a long one came"
+)]
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use onestep::{
     RunError,
@@ -246,6 +252,46 @@ fn every_algorithm_trains_on_lift() {
         let report = trainer.run(&mut ()).unwrap_or_else(|error| panic!("{name}: {error}"));
         assert!(trainer.position().updates > 80, "{name}");
         assert!(report.evaluation(EvaluationKind::Final).unwrap().mean_return.is_finite(), "{name}");
+    }
+}
+
+/// Asks to stop when the time is up.
+struct StopAfter {
+    end: Instant,
+}
+
+impl TrainWatcher for StopAfter {
+    fn wants_to_stop(&mut self) -> bool {
+        Instant::now() >= self.end
+    }
+}
+
+/// At the sizes of the preset, long enough that values and weights would run away if they could.
+#[test]
+#[ignore = "18 minutes: cargo test --release --workspace --test end_to_end -- --ignored --nocapture two_minutes"]
+fn every_algorithm_trains_on_lift_for_two_minutes() {
+    let shared = demonstrations(&resolve("lift", &[("demonstrations.episodes", "20")]));
+    for name in AlgorithmConfig::NAMES {
+        let settings = [("algorithm.name", name), ("compute", "cpu"), ("learner.offline_updates", "500")];
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("run");
+        let config = resolve("lift", &settings);
+        let folder = RunFolder::create(&path, &config).unwrap();
+        let mut trainer = Trainer::with_demonstrations(config, Some(folder), Some(&shared), &mut ()).unwrap();
+        let mut watcher = StopAfter { end: Instant::now() + Duration::from_secs(120) };
+        // A number that is not finite would end the run with another error.
+        match trainer.run(&mut watcher) {
+            Ok(_) | Err(RunError::Interrupted) => {}
+            Err(error) => panic!("{name}: {error}"),
+        }
+        let position = trainer.position();
+        assert!(position.updates > 500 && position.env_steps > 0, "{name}: {position:?}");
+        for row in rows(&path.join("metrics.csv")) {
+            for number in row.iter().filter_map(|cell| cell.parse::<f64>().ok()) {
+                assert!(number.is_finite(), "{name}: {row:?}");
+            }
+        }
+        println!("{name}: {} updates, {} control steps", position.updates, position.env_steps);
     }
 }
 

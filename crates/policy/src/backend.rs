@@ -171,7 +171,7 @@ pub mod generic {
         let [groups, context_dim] = context.dims();
         let [count, row_dim] = rows.dims();
         let mut output: Option<Tensor<B, 3>> = None;
-        for layer in &network.layers {
+        for layer in network.layers() {
             let [members, _, width] = layer.weight.dims();
             let affine = match output.take() {
                 Some(hidden) => hidden.matmul(layer.weight.clone()) + layer.bias.clone(),

@@ -129,6 +129,10 @@ impl<B: PolicyBackend> Fpmd<B> {
     /// The weights of samples with the values `q`, `[B, N]`. Each is of size 1 if all values are equal.
     fn weights(&self, q: Tensor<B, 2>, scale: &RunningScale<B>) -> Tensor<B, 2> {
         let deviation = scale.variance.clone().sqrt().add_scalar(1e-6);
+        let share = |exponent: Tensor<B, 2>| {
+            let count = exponent.dims()[1] as f64;
+            burn::tensor::activation::softmax(exponent, 1).mul_scalar(count)
+        };
         match self.config.weighting {
             Weighting::Centred => ((q - scale.mean.clone()) / deviation)
                 .clamp(-CENTRED_BOUND, CENTRED_BOUND)
@@ -138,10 +142,8 @@ impl<B: PolicyBackend> Fpmd<B> {
             Weighting::Scaled { temperature } => {
                 (q / deviation).div_scalar(temperature).clamp(-EXPONENT_BOUND, EXPONENT_BOUND).exp()
             }
-            Weighting::SelfNormalised { temperature } => {
-                let count = q.dims()[1] as f64;
-                burn::tensor::activation::softmax(q.div_scalar(temperature), 1).mul_scalar(count)
-            }
+            Weighting::SelfNormalised { temperature } => share(q.div_scalar(temperature)),
+            Weighting::Advantage { temperature } => share((q / deviation).div_scalar(temperature)),
         }
     }
 
@@ -185,7 +187,11 @@ impl<B: PolicyBackend> Fpmd<B> {
             actions = (actions + host.normal(rows, noise).mul_scalar(size)).clamp(-1.0, 1.0);
         }
         let q = self.critics.value(observations.clone(), actions.clone());
-        let scale = self.scale.follow(&q, self.config.running_rate, turn);
+        let measured = match self.config.weighting {
+            Weighting::Advantage { .. } => q.clone() - q.clone().mean_dim(1),
+            _ => q.clone(),
+        };
+        let scale = self.scale.follow(&measured, self.config.running_rate, turn);
         let weights = self.weights(q.clone(), &scale);
 
         let (start, end) = match self.variant {
@@ -470,6 +476,23 @@ pub enum Weighting {
         /// T, in units of Q.
         temperature: f64,
     },
+    /// `N softmax(Q / (σ T))` over the N samples of a state, with the running deviation σ of values within a state: how
+    /// good a state is says nothing about its actions, and no scale of rewards has to be known. (?)
+    Advantage {
+        /// T, in deviations.
+        temperature: f64,
+    },
+}
+
+impl Weighting {
+    /// The temperature of its own, and whether it compares the samples of one state.
+    fn parts(self) -> (Option<f64>, bool) {
+        match self {
+            Self::Centred => (None, false),
+            Self::Scaled { temperature } => (Some(temperature), false),
+            Self::SelfNormalised { temperature } | Self::Advantage { temperature } => (Some(temperature), true),
+        }
+    }
 }
 
 settings! {
@@ -549,20 +572,15 @@ impl FpmdConfig {
         check_number("temperature_learning_rate", self.temperature_learning_rate, positive)?;
         check_positive("temperature_every", count(self.temperature_every))?;
         check_number("target_entropy", self.target_entropy, any)?;
-        match self.weighting {
-            Weighting::Centred => Ok(()),
-            Weighting::Scaled { temperature } => check_number("weighting.temperature", temperature, positive),
-            Weighting::SelfNormalised { temperature } => {
-                if self.samples < 2 {
-                    return Err(PolicyError::config(
-                        "samples",
-                        self.samples,
-                        "weights normalised over a state's samples need at least 2",
-                    ));
-                }
-                check_number("weighting.temperature", temperature, positive)
-            }
+        let (temperature, compares) = self.weighting.parts();
+        if compares && self.samples < 2 {
+            return Err(PolicyError::config(
+                "samples",
+                self.samples,
+                "weights normalised over a state's samples need at least 2",
+            ));
         }
+        temperature.map_or(Ok(()), |temperature| check_number("weighting.temperature", temperature, positive))
     }
 }
 

@@ -13,6 +13,10 @@
 //! Parameters are plain tensors with fixed names (`layers.0.weight`), never random identifiers, so that a checkpoint
 //! is the same in every process.
 
+use std::any::Any;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use burn::backend::Autodiff;
 use burn::backend::autodiff::{
     NodeId,
@@ -79,8 +83,39 @@ pub struct NetworkShape {
 /// An ensemble of `K` multilayer perceptrons.
 #[derive(Debug, Clone)]
 pub struct Network<B: Backend> {
-    /// The layers, from input to output.
-    pub layers: Vec<Dense<B>>,
+    layers: Vec<Dense<B>>,
+    derived: Derived,
+}
+
+/// What a backend derives from a network's parameters and keeps until they change, such as another layout of them.
+#[derive(Debug, Default)]
+pub(crate) struct Derived {
+    asked: AtomicBool,
+    value: OnceLock<Box<dyn Any + Send + Sync>>,
+}
+
+impl Derived {
+    /// Whether this was called before since the parameters changed: a sign that deriving something is worth it.
+    pub(crate) fn asked_before(&self) -> bool {
+        self.asked.swap(true, Ordering::Relaxed)
+    }
+
+    /// What was derived, if it was.
+    pub(crate) fn get<T: 'static>(&self) -> Option<&T> {
+        self.value.get()?.downcast_ref()
+    }
+
+    /// What was derived, or what `derive` makes of the parameters now.
+    pub(crate) fn get_or_derive<T: Send + Sync + 'static>(&self, derive: impl FnOnce() -> T) -> Option<&T> {
+        self.value.get_or_init(|| Box::new(derive())).downcast_ref()
+    }
+}
+
+/// A copy derives anew, because its parameters are likely to go their own way.
+impl Clone for Derived {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
 }
 
 impl NetworkShape {
@@ -110,11 +145,26 @@ impl NetworkShape {
             });
             input = output;
         }
-        Network { layers }
+        Network::new(layers)
     }
 }
 
 impl<B: Backend> Network<B> {
+    /// The network of these layers, from input to output.
+    pub fn new(layers: Vec<Dense<B>>) -> Self {
+        Self { layers, derived: Derived::default() }
+    }
+
+    /// The layers, from input to output.
+    pub fn layers(&self) -> &[Dense<B>] {
+        &self.layers
+    }
+
+    /// What the backend keeps beside the parameters.
+    pub(crate) fn derived(&self) -> &Derived {
+        &self.derived
+    }
+
     /// The number of members, `K`.
     pub fn members(&self) -> usize {
         self.layers.first().map_or(0, |layer| layer.weight.dims()[0])
@@ -139,8 +189,10 @@ impl<B: Backend> Network<B> {
         parameters
     }
 
-    /// All parameters to be changed in place, in the order of [`Network::parameters`].
+    /// All parameters to be changed in place, in the order of [`Network::parameters`]. What was derived from them is
+    /// forgotten.
     pub fn parameters_mut(&mut self) -> Vec<&mut Tensor<B, 3>> {
+        self.derived = Derived::default();
         let mut parameters = Vec::with_capacity(4 * self.layers.len());
         for layer in &mut self.layers {
             parameters.push(&mut layer.weight);
@@ -167,9 +219,8 @@ impl<B: Backend> Network<B> {
     fn lift(&self, mark: impl Fn(Tensor<Ad<B>, 3>) -> Tensor<Ad<B>, 3>) -> Tracked<B> {
         let leaf = |tensor: &Tensor<B, 3>| mark(Tensor::from_inner(tensor.clone()));
         Tracked {
-            network: Network {
-                layers: self
-                    .layers
+            network: Network::new(
+                self.layers
                     .iter()
                     .map(|layer| Dense {
                         weight: leaf(&layer.weight),
@@ -181,7 +232,7 @@ impl<B: Backend> Network<B> {
                             .map(|norm| Norm { scale: leaf(&norm.scale), shift: leaf(&norm.shift) }),
                     })
                     .collect(),
-            },
+            ),
         }
     }
 }
@@ -407,9 +458,8 @@ mod tests {
             let data = TensorData::new(vec![value], [1, 1, 1]);
             Tensor::<Flex, 3>::from_data(data, (&FlexDevice, DType::F64))
         };
-        let network = Network {
-            layers: vec![Dense { weight: scalar(2.0), bias: scalar(1.0), activation: Activation::Gelu, norm: None }],
-        };
+        let layer = Dense { weight: scalar(2.0), bias: scalar(1.0), activation: Activation::Gelu, norm: None };
+        let network = Network::new(vec![layer]);
         let (output, traces) = network.track().forward(Tensor::from_inner(scalar(0.3)));
         let tangent = network.tangent(&traces, scalar(0.7));
         let z: f64 = 1.6;
@@ -529,6 +579,30 @@ mod tests {
             let expected = forward(&network, &input);
             assert_close(&fused, &expected, 1e-5);
             assert_close(&plain, &expected, 1e-5);
+        }
+    }
+
+    #[test]
+    fn inference_follows_the_parameters() {
+        let mut stream = Stream::new(8);
+        let mut network = network(true, &mut stream);
+        let context: Tensor<Flex, 2> = random([1, 1, 3], &mut stream).squeeze_dim(0);
+        let rows: Tensor<Flex, 2> = random([1, 8, 2], &mut stream).squeeze_dim(0);
+        let infer = |network: &Network<Flex>| network.infer(context.clone(), rows.clone(), &[0.0, 1.5]);
+        let first = infer(&network);
+        // From the second time on another layout of the weights is used, with the same sums.
+        for _ in 0..2 {
+            assert_eq!(values(&infer(&network)), values(&first));
+        }
+        let copy = network.clone();
+        for parameter in network.parameters_mut() {
+            let change = random(parameter.dims(), &mut stream).mul_scalar(0.1);
+            parameter.inplace(|parameter| parameter + change);
+        }
+        for _ in 0..2 {
+            let expected = generic::infer(&network, context.clone(), rows.clone(), &[0.0, 1.5]);
+            assert_close(&infer(&network), &expected, 1e-5);
+            assert_eq!(values(&infer(&copy)), values(&first));
         }
     }
 

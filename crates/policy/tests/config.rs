@@ -63,6 +63,7 @@ fn the_settings_of_each_algorithm_are_checked_by_name() {
         ("reward_scale", "name = 'fpmd-r'\nreward_scale = 0.0"),
         ("policy_delay", "name = 'fpmd-m'\npolicy_delay = 0"),
         ("samples", "name = 'fpmd-m'\nweighting = { self_normalised = { temperature = 1.0 } }"),
+        ("samples", "name = 'fpmd-m'\nweighting = { advantage = { temperature = 1.0 } }"),
         ("weighting.temperature", "name = 'fpmd-m'\nweighting = { scaled = { temperature = 0.0 } }"),
         ("running_rate", "name = 'fpmd-m'\nrunning_rate = 0.0"),
     ] {

@@ -27,7 +27,7 @@ use onestep_policy::{
 use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 
-const CASES: [&str; 15] = [
+const CASES: [&str; 16] = [
     "mvp",
     "mvp_unconstrained",
     "mvp_adaptive",
@@ -41,6 +41,7 @@ const CASES: [&str; 15] = [
     "fpmd_m_centred",
     "fpmd_m_scaled",
     "fpmd_m_self_normalised",
+    "fpmd_m_advantage",
     "sac",
     "bc_flow",
 ];
@@ -361,7 +362,7 @@ fn actor(weights: &[u8], layers: usize) -> Network<Flex> {
             norm: None,
         }
     };
-    Network { layers: (0..layers).map(layer).collect() }
+    Network::new((0..layers).map(layer).collect())
 }
 
 #[test]

@@ -16,6 +16,8 @@ use crate::optimizer::AdamStep;
 
 /// Rows of a tile: with two registers for each, twelve sums hide the latency of the multiply-add units.
 pub(super) const TILE_ROWS: usize = 6;
+/// Rows of the tile at the end of a block, if they suffice: eight sums are the least that hide that latency.
+pub(super) const SMALL_TILE_ROWS: usize = 4;
 /// Columns of a tile and width of a panel: two AVX registers.
 pub(super) const LANES: usize = 16;
 
@@ -91,13 +93,30 @@ fn tile<const FMA: bool>(rows: [&[f32]; TILE_ROWS], panel: &[Row]) -> [Row; TILE
     // Zipped, so that no index needs a check.
     let steps = panel.iter().zip(r0).zip(r1).zip(r2).zip(r3).zip(r4).zip(r5);
     for ((((((weights, a0), a1), a2), a3), a4), a5) in steps {
-        for (sum, a) in sums.iter_mut().zip([a0, a1, a2, a3, a4, a5]) {
-            for (sum, weight) in sum.iter_mut().zip(weights) {
-                *sum = multiply_add::<FMA>(*a, *weight, *sum);
-            }
-        }
+        accumulate::<FMA, TILE_ROWS>(&mut sums, [a0, a1, a2, a3, a4, a5], weights);
     }
     sums
+}
+
+/// Sums of `SMALL_TILE_ROWS` rows times one panel.
+#[inline(always)]
+fn small_tile<const FMA: bool>(rows: [&[f32]; SMALL_TILE_ROWS], panel: &[Row]) -> [Row; SMALL_TILE_ROWS] {
+    let mut sums = [ZERO; SMALL_TILE_ROWS];
+    let [r0, r1, r2, r3] = rows;
+    for ((((weights, a0), a1), a2), a3) in panel.iter().zip(r0).zip(r1).zip(r2).zip(r3) {
+        accumulate::<FMA, SMALL_TILE_ROWS>(&mut sums, [a0, a1, a2, a3], weights);
+    }
+    sums
+}
+
+/// One step along the depth.
+#[inline(always)]
+fn accumulate<const FMA: bool, const ROWS: usize>(sums: &mut [Row; ROWS], values: [&f32; ROWS], weights: &Row) {
+    for (sum, a) in sums.iter_mut().zip(values) {
+        for (sum, weight) in sum.iter_mut().zip(weights) {
+            *sum = multiply_add::<FMA>(*a, *weight, *sum);
+        }
+    }
 }
 
 /// The same with the rows packed side by side.
@@ -202,8 +221,9 @@ fn pack_panels(depth: usize, width: usize, fill: impl Fn(usize, &mut [f32]) + Sy
 /// The weights of a product, `[depth, width]`.
 #[derive(Clone, Copy)]
 pub(super) enum Weights<'a> {
-    /// Panels made by [`pack`], worth it when many rows share them.
-    Packed(&'a [f32]),
+    /// Panels made by [`pack`] of a matrix of `height` rows, of which the product takes those from `first` on. Worth
+    /// it when many rows share them.
+    Packed { panels: &'a [f32], height: usize, first: usize },
     /// As they lie in a tensor.
     RowMajor(&'a [f32]),
 }
@@ -246,14 +266,14 @@ impl Kernel for Product<'_> {
     #[inline(always)]
     fn run<const FMA: bool>(mut self) {
         let mut scratch = match self.weights {
-            Weights::Packed(_) => Vec::new(),
+            Weights::Packed { .. } => Vec::new(),
             Weights::RowMajor(_) => vec![ZERO; self.depth],
         };
         for (index, start) in (0..self.width).step_by(LANES).enumerate() {
             match self.weights {
-                Weights::Packed(packed) => {
-                    let from = index * self.depth * LANES;
-                    let panel = packed.get(from..from + self.depth * LANES).unwrap_or(&[]);
+                Weights::Packed { panels, height, first } => {
+                    let from = (index * height + first) * LANES;
+                    let panel = panels.get(from..from + self.depth * LANES).unwrap_or(&[]);
                     self.panel::<FMA>(start, panel.as_chunks::<LANES>().0);
                 }
                 Weights::RowMajor(weights) => {
@@ -276,17 +296,26 @@ impl Product<'_> {
             Bias::Shared(values) => load(values, start),
             _ => ZERO,
         };
-        for (index, block) in rows.chunks(TILE_ROWS * depth).enumerate() {
-            // A block that is cut short repeats its last row.
-            let count = block.len() / depth;
-            let mut last: &[f32] = &[];
-            let tile_rows = std::array::from_fn(|row| {
-                last = block.get(row * depth..(row + 1) * depth).unwrap_or(last);
-                last
-            });
-            let mut sums = tile::<FMA>(tile_rows, panel);
-            for (offset, row) in sums.iter_mut().enumerate().take(count) {
-                let row_index = index * TILE_ROWS + offset;
+        let count = rows.len() / depth.max(1);
+        let mut first_row = 0;
+        while first_row < count {
+            let left = count - first_row;
+            let row = |offset: usize| {
+                // A tile that is cut short repeats the last row.
+                let row = (first_row + offset).min(count - 1);
+                rows.get(row * depth..(row + 1) * depth).unwrap_or(&[])
+            };
+            let mut sums = [ZERO; TILE_ROWS];
+            // Two small tiles are as fast as what they hold; a large one that is half empty is not.
+            let size = if left <= SMALL_TILE_ROWS || left == 2 * SMALL_TILE_ROWS { SMALL_TILE_ROWS } else { TILE_ROWS };
+            if size == SMALL_TILE_ROWS {
+                let small = small_tile::<FMA>(std::array::from_fn(row), panel);
+                sums.iter_mut().zip(small).for_each(|(sum, small)| *sum = small);
+            } else {
+                sums = tile::<FMA>(std::array::from_fn(row), panel);
+            }
+            for (offset, row) in sums.iter_mut().enumerate().take(left.min(size)) {
+                let row_index = first_row + offset;
                 let at = row_index * width;
                 let bias = match bias {
                     Bias::Grouped { values, size, first } => {
@@ -330,6 +359,7 @@ impl Product<'_> {
                 }
                 store(out.get_mut(at..at + width).unwrap_or(&mut []), start, row);
             }
+            first_row += size;
         }
     }
 }
@@ -661,7 +691,8 @@ mod tests {
         assert_eq!(pack_transposed(&transposed, depth, width), packed);
 
         for fused in [false, true] {
-            for weights in [Weights::Packed(&packed), Weights::RowMajor(&right)] {
+            let panels = Weights::Packed { panels: &packed, height: depth, first: 0 };
+            for weights in [panels, Weights::RowMajor(&right)] {
                 let mut out = vec![f32::NAN; rows * width];
                 let product = Product {
                     rows: &left,

@@ -14,11 +14,11 @@ use burn_flex::{Flex, FlexDevice, FlexTensor};
 use rayon::prelude::*;
 
 use crate::backend::{DenseGradients, DenseTrace, NormTrace, PolicyBackend, generic};
-use crate::network::{Activation, Dense, Network};
+use crate::network::{Activation, Dense, Derived, Network};
 use crate::optimizer::AdamStep;
 use kernels::{
     Adam, BackwardRows, Bias, Blend, NormParts, NormTangent, Normalise, NormaliseWithTrace, Product, TILE_ROWS, Then,
-    TransposedProduct, Weights, pack, pack_transposed, vectorised,
+    TransposedProduct, Weights, pack, pack_transposed, packed_len, vectorised,
 };
 
 /// Rows of a block: eight tiles. Two such blocks of 512 features fit the second-level cache of any recent CPU.
@@ -46,11 +46,11 @@ impl PolicyBackend for Flex {
         rows: Tensor<Self, 2>,
         trailing: &[f32],
     ) -> Tensor<Self, 3> {
-        let layers: Option<Vec<_>> = network.layers.iter().map(LayerView::new).collect();
+        let layers: Option<Vec<_>> = network.layers().iter().map(LayerView::new).collect();
         match (layers, View::new(&context), View::new(&rows)) {
             // Without numbers of its own a row has nothing that the fused loops could save.
             (Some(layers), Some(context), Some(rows)) if rows.dims.iter().product::<usize>() > 0 => {
-                infer(&layers, &context, &rows, trailing)
+                infer(&layers, network.derived(), &context, &rows, trailing)
             }
             _ => generic::infer(network, context, rows, trailing),
         }
@@ -246,26 +246,49 @@ fn for_each<T: Send>(work: usize, tasks: Vec<T>, run: impl Fn(T) + Send + Sync) 
 
 /// Weights that may have been packed.
 enum Prepared<'a> {
-    Packed(Vec<f32>),
+    Packed { panels: Vec<f32>, height: usize },
     RowMajor(&'a [f32]),
 }
 
 impl<'a> Prepared<'a> {
     fn new(weights: &'a [f32], depth: usize, width: usize, rows: usize) -> Self {
-        if rows >= PACKING_ROWS { Self::Packed(pack(weights, depth, width)) } else { Self::RowMajor(weights) }
+        if rows >= PACKING_ROWS {
+            Self::Packed { panels: pack(weights, depth, width), height: depth }
+        } else {
+            Self::RowMajor(weights)
+        }
     }
 
     fn weights(&self) -> Weights<'_> {
         match self {
-            Self::Packed(packed) => Weights::Packed(packed),
+            Self::Packed { panels, height } => Weights::Packed { panels, height: *height, first: 0 },
             Self::RowMajor(weights) => Weights::RowMajor(weights),
         }
     }
 }
 
+/// The packed weights of all layers of a network, those of all members one behind the other.
+struct PackedNetwork(Vec<Vec<f32>>);
+
+impl PackedNetwork {
+    fn new(layers: &[LayerView]) -> Self {
+        let pack_layer = |layer: &LayerView| {
+            let [members, depth, width] = layer.dims();
+            (0..members).flat_map(|member| pack(layer.weight.member(member), depth, width)).collect()
+        };
+        Self(layers.par_iter().map(pack_layer).collect())
+    }
+
+    /// The weights of one member's layer.
+    fn member(&self, layer: usize, [_, depth, width]: [usize; 3], member: usize) -> &[f32] {
+        let len = packed_len(depth, width);
+        self.0.get(layer).map_or(&[], |layer| part(layer, member * len, len))
+    }
+}
+
 /// One layer of one member, ready for many blocks.
 struct PreparedLayer<'a> {
-    weights: Prepared<'a>,
+    weights: Weights<'a>,
     depth: usize,
     width: usize,
     activation: Activation,
@@ -283,39 +306,49 @@ struct PreparedMember<'a> {
 }
 
 impl<'a> PreparedMember<'a> {
+    /// `context` and `own` are the numbers of inputs that rows share and that they have for themselves.
     fn new(
         layers: &'a [LayerView],
+        packed: Option<&'a PackedNetwork>,
         member: usize,
-        [groups, context]: [usize; 2],
-        [rows, own]: [usize; 2],
+        [context, own]: [usize; 2],
         trailing: &[f32],
     ) -> Option<Self> {
         let (first, rest) = layers.split_first()?;
         let [_, depth, width] = first.dims();
-        let weights = first.weight.member(member);
         let mut bias = first.bias.member(member).to_vec();
-        let constants = weights.chunks_exact(width).skip(context + own);
+        let constants = first.weight.member(member).chunks_exact(width).skip(context + own);
         for (&constant, weights) in trailing.iter().zip(constants) {
             for (bias, weight) in bias.iter_mut().zip(weights) {
                 *bias += constant * weight;
             }
         }
         debug_assert_eq!(depth, context + own + trailing.len());
+        // Rows of a layer's weights, from `first` on.
+        let weights = |index: usize, layer: &'a LayerView, first: usize, depth: usize| match packed {
+            Some(packed) => {
+                Weights::Packed { panels: packed.member(index, layer.dims(), member), height: layer.dims()[1], first }
+            }
+            None => {
+                let width = layer.dims()[2];
+                Weights::RowMajor(part(layer.weight.member(member), first * width, depth * width))
+            }
+        };
         let norm = |layer: &'a LayerView| {
             let (scale, shift) = layer.norm.as_ref()?;
             Some((scale.member(member), shift.member(member)))
         };
         let mut prepared = vec![PreparedLayer {
-            weights: Prepared::new(part(weights, context * width, own * width), own, width, rows),
+            weights: weights(0, first, context, own),
             depth: own,
             width,
             activation: first.activation,
             norm: norm(first),
         }];
-        prepared.extend(rest.iter().map(|layer| {
+        prepared.extend(rest.iter().enumerate().map(|(index, layer)| {
             let [_, depth, width] = layer.dims();
             PreparedLayer {
-                weights: Prepared::new(layer.weight.member(member), depth, width, rows),
+                weights: weights(index + 1, layer, 0, depth),
                 depth,
                 width,
                 activation: layer.activation,
@@ -324,7 +357,7 @@ impl<'a> PreparedMember<'a> {
         }));
         Some(Self {
             shared: PreparedLayer {
-                weights: Prepared::new(part(weights, 0, context * width), context, width, groups),
+                weights: weights(0, first, 0, context),
                 depth: context,
                 width,
                 activation: Activation::None,
@@ -348,7 +381,7 @@ impl<'a> PreparedMember<'a> {
         vectorised(Product {
             rows: part(context, first_group * self.shared.depth, groups * self.shared.depth),
             depth: self.shared.depth,
-            weights: self.shared.weights.weights(),
+            weights: self.shared.weights,
             width: self.shared.width,
             bias: Bias::Shared(&self.bias),
             then: Then::Activate(Activation::None),
@@ -372,7 +405,7 @@ impl<'a> PreparedMember<'a> {
             vectorised(Product {
                 rows: input,
                 depth: layer.depth,
-                weights: layer.weights.weights(),
+                weights: layer.weights,
                 width: layer.width,
                 bias,
                 then: Then::Activate(layer.activation),
@@ -386,21 +419,32 @@ impl<'a> PreparedMember<'a> {
     }
 }
 
-fn infer(layers: &[LayerView], context: &View<2>, rows: &View<2>, trailing: &[f32]) -> Tensor<Flex, 3> {
+fn infer(
+    layers: &[LayerView],
+    derived: &Derived,
+    context: &View<2>,
+    rows: &View<2>,
+    trailing: &[f32],
+) -> Tensor<Flex, 3> {
     let members = layers.first().map_or(0, |layer| layer.dims()[0]);
     let output = layers.last().map_or(0, |layer| layer.dims()[2]);
     let count = rows.dims[0];
     let size = count / context.dims[0].max(1);
     let work = count * layers.iter().map(|layer| layer.dims().iter().product::<usize>()).sum::<usize>();
 
-    let prepare = |member| PreparedMember::new(layers, member, context.dims, rows.dims, trailing);
-    let prepared: Vec<_> = if work < PARALLEL_WORK {
-        (0..members).filter_map(prepare).collect()
+    // Packing costs about as much as a pass of few rows, so it must serve many rows, or several passes.
+    let again = derived.asked_before();
+    let packed = if again || count >= PACKING_ROWS {
+        derived.get_or_derive(|| PackedNetwork::new(layers))
     } else {
-        (0..members).into_par_iter().filter_map(prepare).collect()
+        derived.get()
     };
-    let threads = rayon::current_num_threads();
-    let block = count.div_ceil(threads).next_multiple_of(TILE_ROWS).min(BLOCK_ROWS);
+    let inputs = [context.dims[1], rows.dims[1]];
+    let prepared: Vec<_> =
+        (0..members).filter_map(|member| PreparedMember::new(layers, packed, member, inputs, trailing)).collect();
+    // Members are shared out first: each thread then reads its own weights, once.
+    let shares = rayon::current_num_threads().div_ceil(members.max(1));
+    let block = count.div_ceil(shares).min(BLOCK_ROWS);
     let mut out = vec![0.0; members * count * output];
     let mut tasks = Vec::new();
     for (member, out) in prepared.iter().zip(out.chunks_mut(count * output)) {
@@ -572,7 +616,7 @@ fn dense_backward(
                 vectorised(Product {
                     rows: part(member_gradient(member), first * width, out.len() / depth * width),
                     depth: width,
-                    weights: Weights::Packed(weights),
+                    weights: Weights::Packed { panels: weights, height: width, first: 0 },
                     width: depth,
                     bias: Bias::None,
                     then: Then::Activate(Activation::None),

@@ -664,7 +664,10 @@ class Fpmd(Learner):
             return np.exp(np.clip((q - mean) / deviation, -3, 3) / np.exp(self.temperature.log))
         if "scaled" in form:
             return np.exp(q / deviation / form["scaled"]["temperature"])
-        shares = np.exp(q / form["self_normalised"]["temperature"])
+        if "advantage" in form:
+            shares = np.exp(q / deviation / form["advantage"]["temperature"])
+        else:
+            shares = np.exp(q / form["self_normalised"]["temperature"])
         return q.shape[1] * shares / shares.sum(axis=1, keepdims=True)
 
     def policy_loss(self, weights, s, a, noise, times, w):
@@ -714,8 +717,10 @@ class Fpmd(Learner):
             # Running mean and variance; the first values are averaged plainly.
             rate = max(settings["running_rate"], 1 / turn)
             mean, variance = self.running
-            mean = (1 - rate) * mean + rate * q.mean()
-            variance = (1 - rate) * variance + rate * np.square(q - mean).mean()
+            # The deviation within a state, or that of all values.
+            measured = q - q.mean(axis=1, keepdims=True) if "advantage" in settings["weighting"] else q
+            mean = (1 - rate) * mean + rate * measured.mean()
+            variance = (1 - rate) * variance + rate * np.square(measured - mean).mean()
             self.running = (mean, variance)
             w = self.sample_weights(q).reshape(rows, 1)
             times = [noise.uniform(rows) for _ in range(self.times)]
@@ -909,6 +914,12 @@ CASES = {
         "fpmd-m",
         FpmdM,
         {**MEAN_FLOW, "samples": 3, "weighting": {"self_normalised": {"temperature": 0.5}}},
+        4,
+    ),
+    "fpmd_m_advantage": (
+        "fpmd-m",
+        FpmdM,
+        {**MEAN_FLOW, "samples": 3, "weighting": {"advantage": {"temperature": 0.7}}},
         4,
     ),
     "sac": ("sac", Sac, {**SINGLE, "candidates": 1, "target_candidates": 1, "temperature_learning_rate": 0.01}, 2),
