@@ -8,18 +8,12 @@ use burn::tensor::Tensor;
 use burn::tensor::activation::sigmoid;
 use burn::tensor::backend::Backend;
 
-use crate::network::{Activation, Dense, Network};
-use crate::optimizer::AdamStep;
+use onestep_kernels::{Activation, AdamStep, GELU_CUBIC, GELU_SLOPE, NORM_EPSILON};
+
+use crate::network::{Dense, Network};
 
 #[cfg(feature = "wgpu")]
 impl PolicyBackend for burn_wgpu::Wgpu {}
-
-/// `2 · sqrt(2 / π)`: the tanh form of the GELU is `z · sigmoid(GELU_SLOPE · (z + GELU_CUBIC · z³))`.
-pub const GELU_SLOPE: f64 = 1.595_769_121_605_730_7;
-/// The coefficient of the cubic term of the GELU's tanh form.
-pub const GELU_CUBIC: f64 = 0.044_715;
-/// Added to the variance of a layer normalisation.
-pub const NORM_EPSILON: f64 = 1e-6;
 
 /// What a layer leaves behind in the training pass.
 #[derive(Debug, Clone)]

@@ -13,7 +13,7 @@ use crate::agent::{ACTOR, Acting, Algorithm, Part, PartMut, Update};
 use crate::backend::PolicyBackend;
 use crate::critic::Chosen;
 use crate::host::{Host, Readings};
-use crate::optimizer::{AdamStep, LearningRateDecay};
+use crate::optimizer::{LearningRateDecay, adam_step};
 use crate::rectified::{FlowBatch, VelocityField};
 use crate::settings::{Settings, check_hidden, check_number, check_positive, positive, unit};
 use crate::{Metrics, NoiseSource, PolicyError, metrics};
@@ -96,7 +96,7 @@ impl<B: PolicyBackend> Algorithm<B> for BcFlow<B> {
         let gradients = actor.gradients(&mut loss.backward());
         drop(actor);
         let share = self.config.learning_rate_decay.map_or(1.0, |decay| decay.share(index));
-        let step = AdamStep::new(self.config.learning_rate * share, index);
+        let step = adam_step(self.config.learning_rate * share, index);
         self.actor.moments.step(&step, &mut self.actor.network, gradients);
         Ok(metrics)
     }

@@ -38,7 +38,7 @@ use crate::critic::{Aggregate, Chosen, Critics};
 use crate::flow;
 use crate::host::{Host, Readings, device_error};
 use crate::network::{Activation, Ad};
-use crate::optimizer::{AdamStep, BETA_1, BETA_2};
+use crate::optimizer::{BETA_1, BETA_2, adam_step};
 use crate::settings::{any, check_number, check_positive, not_negative, positive, settings, unit_above_zero};
 use crate::timed::{Timed, TimedMoments, TimedTracked};
 use crate::{Metrics, NoiseSource, PolicyError, metrics};
@@ -383,12 +383,12 @@ impl<B: PolicyBackend> Algorithm<B> for Fpmd<B> {
         let critic_gradients = critics.gradients(&mut gradients);
         // The graph shares the parameters; without it they can be changed in place.
         drop((critics, gradients));
-        self.critics.step(&AdamStep::new(self.config.learning_rate, index), critic_gradients, self.config.tau);
+        self.critics.step(&adam_step(self.config.learning_rate, index), critic_gradients, self.config.tau);
         if let Some(Proposal { tracked, loss, scale }) = proposal {
             let mut gradients = loss.backward();
             let actor_gradients = tracked.gradients(&mut gradients);
             drop((tracked, gradients));
-            let step = AdamStep::new(self.config.rate(index), turn);
+            let step = adam_step(self.config.rate(index), turn);
             self.actor.step(&step, &mut self.moments, actor_gradients);
             self.old.follow(&self.actor, self.config.tau);
             self.scale = scale;
@@ -428,7 +428,7 @@ impl Temperature {
         let deviation = config.exploration_noise * self.value();
         let entropy = 0.5 * (2.0 * std::f64::consts::PI * std::f64::consts::E * deviation.powi(2)).ln();
         let gradient = entropy - config.target_entropy;
-        let step = AdamStep::new(config.temperature_learning_rate, index);
+        let step = adam_step(config.temperature_learning_rate, index);
         let first = BETA_1 * f64::from(self.first) + (1.0 - BETA_1) * gradient;
         let second = BETA_2 * f64::from(self.second) + (1.0 - BETA_2) * gradient.powi(2);
         self.log -= (step.rate * first / (second.sqrt() + step.epsilon)) as f32;

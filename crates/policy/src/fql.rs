@@ -24,7 +24,7 @@ use crate::checkpoint::Naming;
 use crate::critic::{Aggregate, Chosen, Critics};
 use crate::host::{Host, Readings};
 use crate::network::{Activation, Network, NetworkShape};
-use crate::optimizer::{AdamStep, Moments};
+use crate::optimizer::{Moments, adam_step};
 use crate::rectified::{FlowBatch, VelocityField};
 use crate::settings::{check_number, check_positive, not_negative, settings};
 use crate::{Metrics, NoiseSource, PolicyError, metrics};
@@ -162,7 +162,7 @@ impl<B: PolicyBackend> Algorithm<B> for Fql<B> {
         let critic_gradients = critics.gradients(&mut gradients);
         // The graph shares the parameters; without it they can be changed in place.
         drop((actor, flow, critics, gradients));
-        let step = AdamStep::new(self.config.rate(index), index);
+        let step = adam_step(self.config.rate(index), index);
         self.actor_moments.step(&step, &mut self.actor, actor_gradients);
         self.flow.moments.step(&step, &mut self.flow.network, flow_gradients);
         self.critics.step(&step, critic_gradients, self.config.tau);

@@ -30,7 +30,7 @@ use crate::critic::{Aggregate, Chosen, Critics};
 use crate::flow::{self, Curriculum, TimeDistribution, TimePairs};
 use crate::host::{Host, Readings};
 use crate::network::{Activation, Ad, Network, NetworkShape, Tracked};
-use crate::optimizer::{AdamStep, Moments};
+use crate::optimizer::{Moments, adam_step};
 use crate::settings::{any, check_number, not_negative, positive, settings, unit};
 use crate::{Metrics, NoiseSource, Phase, PolicyError, metrics};
 
@@ -253,7 +253,7 @@ impl<B: PolicyBackend> Algorithm<B> for Mvp<B> {
         let critic_gradients = critics.gradients(&mut gradients);
         // The graph shares the parameters; without it they can be changed in place.
         drop((actor, critics, gradients));
-        let step = AdamStep::new(self.config.rate(index), index);
+        let step = adam_step(self.config.rate(index), index);
         self.actor_moments.step(&step, &mut self.actor, actor_gradients);
         self.critics.step(&step, critic_gradients, self.config.tau);
         Ok(metrics)
@@ -404,7 +404,7 @@ mod tests {
             let gradients = tracked.gradients(&mut loss.total.backward());
             drop(tracked);
             let rate = 2e-3 * (1.0 - update as f64 / updates as f64);
-            moments.step(&AdamStep::new(rate, update + 1), &mut actor, gradients);
+            moments.step(&adam_step(rate, update + 1), &mut actor, gradients);
         }
         let samples = 1_000;
         let noise = upload(stream.normal(2 * samples), 2);

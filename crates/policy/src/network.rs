@@ -27,19 +27,10 @@ use burn::backend::autodiff::{
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData, TensorPrimitive};
 
+pub use onestep_kernels::Activation;
+
 use crate::NoiseSource;
 use crate::backend::{DenseTrace, PolicyBackend};
-
-/// What follows the affine map of a layer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Activation {
-    /// Nothing: an output layer.
-    None,
-    /// The Gaussian error linear unit in its tanh form, as in the reference implementations.
-    Gelu,
-    /// `x · tanh(ln(1 + eˣ))`. Source: Misra, arXiv 1908.08681.
-    Mish,
-}
 
 /// Layer normalisation over the features of a layer's output.
 #[derive(Debug, Clone)]

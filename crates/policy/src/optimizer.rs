@@ -6,6 +6,8 @@
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
+pub use onestep_kernels::AdamStep;
+
 use crate::PolicyError;
 use crate::backend::PolicyBackend;
 use crate::network::Network;
@@ -71,34 +73,16 @@ impl LearningRateDecay {
     }
 }
 
-/// The numbers of one step of Adam, the same for all parameters.
-///
-/// The corrections of both moments are folded into `rate` and `epsilon`, so that a step reads
-/// `parameter -= rate · first / (sqrt(second) + epsilon)`.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct AdamStep {
-    /// Decay of the first moment.
-    pub beta_1: f64,
-    /// Decay of the second moment.
-    pub beta_2: f64,
-    /// Learning rate with both corrections.
-    pub rate: f64,
-    /// Epsilon with the correction of the second moment.
-    pub epsilon: f64,
-}
-
-impl AdamStep {
-    /// The numbers of step `index`, counted from 1.
-    pub fn new(learning_rate: f64, index: u64) -> Self {
-        let power = i32::try_from(index).unwrap_or(i32::MAX);
-        let correction_1 = 1.0 - BETA_1.powi(power);
-        let correction_2 = (1.0 - BETA_2.powi(power)).sqrt();
-        Self {
-            beta_1: BETA_1,
-            beta_2: BETA_2,
-            rate: learning_rate * correction_2 / correction_1,
-            epsilon: EPSILON * correction_2,
-        }
+/// The numbers of step `index`, counted from 1.
+pub fn adam_step(learning_rate: f64, index: u64) -> AdamStep {
+    let power = i32::try_from(index).unwrap_or(i32::MAX);
+    let correction_1 = 1.0 - BETA_1.powi(power);
+    let correction_2 = (1.0 - BETA_2.powi(power)).sqrt();
+    AdamStep {
+        beta_1: BETA_1,
+        beta_2: BETA_2,
+        rate: learning_rate * correction_2 / correction_1,
+        epsilon: EPSILON * correction_2,
     }
 }
 

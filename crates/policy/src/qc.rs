@@ -19,7 +19,7 @@ use crate::backend::PolicyBackend;
 use crate::critic::{Aggregate, Chosen, Critics};
 use crate::host::{Host, Readings};
 use crate::network::Activation;
-use crate::optimizer::AdamStep;
+use crate::optimizer::adam_step;
 use crate::rectified::{FlowBatch, VelocityField};
 use crate::settings::{check_positive, settings};
 use crate::{Metrics, NoiseSource, PolicyError, metrics};
@@ -117,7 +117,7 @@ impl<B: PolicyBackend> Algorithm<B> for Qc<B> {
         let critic_gradients = critics.gradients(&mut gradients);
         // The graph shares the parameters; without it they can be changed in place.
         drop((actor, critics, gradients));
-        let step = AdamStep::new(self.config.rate(index), index);
+        let step = adam_step(self.config.rate(index), index);
         self.actor.moments.step(&step, &mut self.actor.network, actor_gradients);
         self.critics.step(&step, critic_gradients, self.config.tau);
         Ok(metrics)

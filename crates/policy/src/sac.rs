@@ -24,7 +24,7 @@ use crate::checkpoint::to_vec;
 use crate::critic::{Aggregate, Chosen, Critics};
 use crate::host::{Host, Readings};
 use crate::network::{Activation, Network, NetworkShape};
-use crate::optimizer::{AdamStep, Moments};
+use crate::optimizer::{Moments, adam_step};
 use crate::settings::{any, check_number, positive, settings};
 use crate::{Metrics, NoiseSource, PolicyError, metrics};
 
@@ -231,14 +231,14 @@ impl<B: PolicyBackend> Algorithm<B> for Sac<B> {
         let critic_gradients = critics.gradients(&mut gradients);
         // The graph shares the parameters; without it they can be changed in place.
         drop((actor, critics, gradients));
-        let step = AdamStep::new(self.config.rate(index), index);
+        let step = adam_step(self.config.rate(index), index);
         self.actor_moments.step(&step, &mut self.actor, actor_gradients);
         self.critics.step(&step, critic_gradients, self.config.tau);
         // dL_α / d log α
         let wanted = self.config.target_entropy * host.spec.chunk_dim() as f64;
         let gradient = log_density.add_scalar(wanted) * temperature.neg();
         let Temperature { log, first, second } = &mut self.temperature;
-        B::adam(&AdamStep::new(self.config.temperature_learning_rate, index), log, gradient, first, second);
+        B::adam(&adam_step(self.config.temperature_learning_rate, index), log, gradient, first, second);
         Ok(metrics)
     }
 }

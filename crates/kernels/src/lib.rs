@@ -1,43 +1,76 @@
-//! Loops over blocks of rows, compiled for the instruction set that the CPU turns out to have.
+//! The inner loops of the networks on the CPU, over blocks of rows: slices in, slices out.
 //!
-//! Everything here is plain safe Rust that the compiler turns into vector code: arrays of a fixed number of lanes,
-//! no branches, fused multiply-add where the CPU has it. [`vectorised`] picks the version at run time, so one binary
-//! runs on an older CPU as well.
+//! They are compiled for the instruction set that the CPU turns out to have. Everything here is plain safe Rust that the
+//! compiler turns into vector code: arrays of a fixed number of lanes, no branches, fused multiply-add where the CPU has
+//! it. The version is picked at run time, so one binary runs on an older CPU as well.
 //!
 //! A product is built from tiles of [`TILE_ROWS`] rows by [`LANES`] columns, which stay in registers while one panel
 //! of weights passes by. Every element is summed over its depth in order, so a result does not depend on how rows
 //! were shared among threads.
+//!
+//! A crate of its own, because nothing else of the learning core needs the compiler's highest level: the core, which is
+//! instantiated for every backend, builds in half the time without it.
 
 use rayon::prelude::*;
 
-use crate::backend::{GELU_CUBIC, GELU_SLOPE, NORM_EPSILON};
-use crate::network::Activation;
-use crate::optimizer::AdamStep;
+/// `2 · sqrt(2 / π)`: the tanh form of the GELU is `z · sigmoid(GELU_SLOPE · (z + GELU_CUBIC · z³))`.
+pub const GELU_SLOPE: f64 = 1.595_769_121_605_730_7;
+/// The coefficient of the cubic term of the GELU's tanh form.
+pub const GELU_CUBIC: f64 = 0.044_715;
+/// Added to the variance of a layer normalisation.
+pub const NORM_EPSILON: f64 = 1e-6;
+
+/// What follows the affine map of a layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activation {
+    /// Nothing: an output layer.
+    None,
+    /// The Gaussian error linear unit in its tanh form, as in the reference implementations.
+    Gelu,
+    /// `x · tanh(ln(1 + eˣ))`. Source: Misra, arXiv 1908.08681.
+    Mish,
+}
+
+/// The numbers of one step of Adam, the same for all parameters.
+///
+/// The corrections of both moments are folded into `rate` and `epsilon`, so that a step reads
+/// `parameter -= rate · first / (sqrt(second) + epsilon)`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AdamStep {
+    /// Decay of the first moment.
+    pub beta_1: f64,
+    /// Decay of the second moment.
+    pub beta_2: f64,
+    /// Learning rate with both corrections.
+    pub rate: f64,
+    /// Epsilon with the correction of the second moment.
+    pub epsilon: f64,
+}
 
 /// Rows of a tile: with two registers for each, twelve sums hide the latency of the multiply-add units.
-pub(super) const TILE_ROWS: usize = 6;
+pub const TILE_ROWS: usize = 6;
 /// Rows of the tile at the end of a block, if they suffice: eight sums are the least that hide that latency.
-pub(super) const SMALL_TILE_ROWS: usize = 4;
+const SMALL_TILE_ROWS: usize = 4;
 /// Columns of a tile and width of a panel: two AVX registers.
-pub(super) const LANES: usize = 16;
+pub const LANES: usize = 16;
 
 type Row = [f32; LANES];
 const ZERO: Row = [0.0; LANES];
 
 /// Work that is compiled once for each instruction set.
-pub(super) trait Kernel {
+trait Kernel {
     /// Does the work; `FMA` says whether a fused multiply-add is one instruction.
-    fn run<const FMA: bool>(self);
+    fn compute<const FMA: bool>(self);
 }
 
 /// Runs `kernel` with the widest instructions of this CPU.
-pub(super) fn vectorised<K: Kernel>(kernel: K) {
+fn vectorised<K: Kernel>(kernel: K) {
     #[cfg(target_arch = "x86_64")]
     if let Some(simd) = pulp::x86::V3::try_new() {
         return simd.vectorize(Fused(kernel));
     }
     // Every 64-bit ARM has the fused instruction.
-    kernel.run::<{ cfg!(target_arch = "aarch64") }>();
+    kernel.compute::<{ cfg!(target_arch = "aarch64") }>();
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -49,7 +82,7 @@ impl<K: Kernel> pulp::NullaryFnOnce for Fused<K> {
 
     #[inline(always)]
     fn call(self) {
-        self.0.run::<true>();
+        self.0.compute::<true>();
     }
 }
 
@@ -177,7 +210,7 @@ fn mish<const FMA: bool>(z: f32) -> (f32, f32) {
 }
 
 /// The number of floats of [`pack`]ed weights.
-pub(super) fn packed_len(depth: usize, width: usize) -> usize {
+pub fn packed_len(depth: usize, width: usize) -> usize {
     depth * width.div_ceil(LANES) * LANES
 }
 
@@ -186,7 +219,7 @@ const PARALLEL_PACKING: usize = 1 << 17;
 
 /// Copies row-major weights `[depth, width]` into panels: all rows of the first `LANES` columns, then the next; the
 /// last panel is filled up with zeros.
-pub(super) fn pack(weights: &[f32], depth: usize, width: usize) -> Vec<f32> {
+pub fn pack(weights: &[f32], depth: usize, width: usize) -> Vec<f32> {
     pack_panels(depth, width, |index, panel| {
         let rows = weights.chunks_exact(width);
         for (target, row) in panel.as_chunks_mut::<LANES>().0.iter_mut().zip(rows) {
@@ -196,7 +229,7 @@ pub(super) fn pack(weights: &[f32], depth: usize, width: usize) -> Vec<f32> {
 }
 
 /// Packs the transpose of row-major weights `[width, depth]`.
-pub(super) fn pack_transposed(weights: &[f32], depth: usize, width: usize) -> Vec<f32> {
+pub fn pack_transposed(weights: &[f32], depth: usize, width: usize) -> Vec<f32> {
     pack_panels(depth, width, |index, panel| {
         let rows = weights.chunks_exact(depth).skip(index * LANES).take(LANES);
         for (lane, row) in rows.enumerate() {
@@ -220,27 +253,41 @@ fn pack_panels(depth: usize, width: usize, fill: impl Fn(usize, &mut [f32]) + Sy
 
 /// The weights of a product, `[depth, width]`.
 #[derive(Clone, Copy)]
-pub(super) enum Weights<'a> {
+pub enum Weights<'a> {
     /// Panels made by [`pack`] of a matrix of `height` rows, of which the product takes those from `first` on. Worth
     /// it when many rows share them.
-    Packed { panels: &'a [f32], height: usize, first: usize },
+    Packed {
+        /// What [`pack`] returned.
+        panels: &'a [f32],
+        /// Rows of the packed matrix.
+        height: usize,
+        /// The first row that takes part.
+        first: usize,
+    },
     /// As they lie in a tensor.
     RowMajor(&'a [f32]),
 }
 
 /// What is added to each row of a product.
 #[derive(Clone, Copy)]
-pub(super) enum Bias<'a> {
+pub enum Bias<'a> {
     /// Nothing.
     None,
     /// The same `[width]` for all rows.
     Shared(&'a [f32]),
     /// A row of `[groups, width]` for each `size` rows; the first row of the block is row `first` of group 0.
-    Grouped { values: &'a [f32], size: usize, first: usize },
+    Grouped {
+        /// `[groups, width]`.
+        values: &'a [f32],
+        /// Rows of a group.
+        size: usize,
+        /// Where the block's first row stands in group 0.
+        first: usize,
+    },
 }
 
 /// What follows the sum.
-pub(super) enum Then<'a> {
+pub enum Then<'a> {
     /// Nothing or the activation.
     Activate(Activation),
     /// The activation, its derivative kept in `[rows, width]`.
@@ -250,13 +297,18 @@ pub(super) enum Then<'a> {
 }
 
 /// `out = then(rows · weights + bias)` for a block of rows.
-pub(super) struct Product<'a> {
+pub struct Product<'a> {
     /// `[rows, depth]`.
     pub rows: &'a [f32],
+    /// Numbers that a sum runs over.
     pub depth: usize,
+    /// `[depth, width]`.
     pub weights: Weights<'a>,
+    /// Columns of the result.
     pub width: usize,
+    /// What is added to each row.
     pub bias: Bias<'a>,
+    /// What follows the sum.
     pub then: Then<'a>,
     /// `[rows, width]`.
     pub out: &'a mut [f32],
@@ -264,7 +316,7 @@ pub(super) struct Product<'a> {
 
 impl Kernel for Product<'_> {
     #[inline(always)]
-    fn run<const FMA: bool>(mut self) {
+    fn compute<const FMA: bool>(mut self) {
         let mut scratch = match self.weights {
             Weights::Packed { .. } => Vec::new(),
             Weights::RowMajor(_) => vec![ZERO; self.depth],
@@ -365,13 +417,18 @@ impl Product<'_> {
 }
 
 /// Rows `first..` of `leftᵀ · right`, where `left` is `[depth, left_width]` and `right` is packed `[depth, width]`.
-pub(super) struct TransposedProduct<'a> {
+pub struct TransposedProduct<'a> {
+    /// `[depth, left_width]`.
     pub left: &'a [f32],
+    /// Columns of `left`.
     pub left_width: usize,
+    /// The first row of the result that is wanted.
     pub first: usize,
+    /// Numbers that a sum runs over.
     pub depth: usize,
     /// Panels made by [`pack`].
     pub right: &'a [f32],
+    /// Columns of the result.
     pub width: usize,
     /// `[rows, width]`.
     pub out: &'a mut [f32],
@@ -379,7 +436,7 @@ pub(super) struct TransposedProduct<'a> {
 
 impl Kernel for TransposedProduct<'_> {
     #[inline(always)]
-    fn run<const FMA: bool>(self) {
+    fn compute<const FMA: bool>(self) {
         let mut rows = vec![[0.0; TILE_ROWS]; self.depth];
         let blocks = self.out.chunks_mut(TILE_ROWS * self.width);
         for (index, block) in blocks.enumerate() {
@@ -447,7 +504,7 @@ fn mean_and_inverse_std(row: &[f32]) -> (f32, f32) {
 }
 
 /// Layer normalisation of a block of rows in place, for inference.
-pub(super) struct Normalise<'a> {
+pub struct Normalise<'a> {
     /// `[width]`.
     pub scale: &'a [f32],
     /// `[width]`.
@@ -458,7 +515,7 @@ pub(super) struct Normalise<'a> {
 
 impl Kernel for Normalise<'_> {
     #[inline(always)]
-    fn run<const FMA: bool>(self) {
+    fn compute<const FMA: bool>(self) {
         for row in self.rows.chunks_exact_mut(self.scale.len().max(1)) {
             let (mean, inverse_std) = mean_and_inverse_std(row);
             for ((value, scale), shift) in row.iter_mut().zip(self.scale).zip(self.shift) {
@@ -469,7 +526,7 @@ impl Kernel for Normalise<'_> {
 }
 
 /// Layer normalisation of a block of rows that keeps its parts, for training.
-pub(super) struct NormaliseWithTrace<'a> {
+pub struct NormaliseWithTrace<'a> {
     /// `[width]`.
     pub scale: &'a [f32],
     /// `[width]`.
@@ -484,7 +541,7 @@ pub(super) struct NormaliseWithTrace<'a> {
 
 impl Kernel for NormaliseWithTrace<'_> {
     #[inline(always)]
-    fn run<const FMA: bool>(self) {
+    fn compute<const FMA: bool>(self) {
         let width = self.scale.len().max(1);
         let rows = self.rows.chunks_exact_mut(width);
         let outs = self.out.chunks_exact_mut(width);
@@ -502,7 +559,7 @@ impl Kernel for NormaliseWithTrace<'_> {
 
 /// The parts that a layer normalisation needs for its derivatives.
 #[derive(Clone, Copy)]
-pub(super) struct NormParts<'a> {
+pub struct NormParts<'a> {
     /// `[width]`.
     pub scale: &'a [f32],
     /// `[rows, width]`.
@@ -512,12 +569,14 @@ pub(super) struct NormParts<'a> {
 }
 
 /// The gradient behind the affine map of a layer, in place, and the sums over rows that are its other gradients.
-pub(super) struct BackwardRows<'a> {
+pub struct BackwardRows<'a> {
+    /// Columns of the result.
     pub width: usize,
     /// `[rows, width]`, the gradient of the layer's output, then that of its affine map.
     pub gradient: &'a mut [f32],
     /// `[rows, width]`, or none for the identity.
     pub slope: Option<&'a [f32]>,
+    /// The parts of the normalisation, if there is one.
     pub norm: Option<NormParts<'a>>,
     /// `[3, width]`: sums of the gradients of bias, scale and shift.
     pub sums: &'a mut [f32],
@@ -525,7 +584,7 @@ pub(super) struct BackwardRows<'a> {
 
 impl Kernel for BackwardRows<'_> {
     #[inline(always)]
-    fn run<const FMA: bool>(self) {
+    fn compute<const FMA: bool>(self) {
         let width = self.width;
         let (bias_sums, norm_sums) = self.sums.split_at_mut(width);
         let (scale_sums, shift_sums) = norm_sums.split_at_mut(width);
@@ -562,7 +621,8 @@ impl Kernel for BackwardRows<'_> {
 }
 
 /// Pushes a tangent through a layer normalisation, in place.
-pub(super) struct NormTangent<'a> {
+pub struct NormTangent<'a> {
+    /// The normalisation's parts.
     pub norm: NormParts<'a>,
     /// `[rows, width]`.
     pub tangent: &'a mut [f32],
@@ -570,7 +630,7 @@ pub(super) struct NormTangent<'a> {
 
 impl Kernel for NormTangent<'_> {
     #[inline(always)]
-    fn run<const FMA: bool>(self) {
+    fn compute<const FMA: bool>(self) {
         let width = self.norm.scale.len().max(1);
         let rows = self.tangent.chunks_exact_mut(width);
         let parts = self.norm.normalised.chunks_exact(width);
@@ -586,17 +646,22 @@ impl Kernel for NormTangent<'_> {
 }
 
 /// One step of Adam, all slices of the same length.
-pub(super) struct Adam<'a> {
+pub struct Adam<'a> {
+    /// The numbers of the step.
     pub step: AdamStep,
+    /// The parameters.
     pub parameter: &'a mut [f32],
+    /// Their gradient.
     pub gradient: &'a [f32],
+    /// First moments.
     pub first: &'a mut [f32],
+    /// Second moments.
     pub second: &'a mut [f32],
 }
 
 impl Kernel for Adam<'_> {
     #[inline(always)]
-    fn run<const FMA: bool>(self) {
+    fn compute<const FMA: bool>(self) {
         let beta_1 = self.step.beta_1 as f32;
         let beta_2 = self.step.beta_2 as f32;
         let rest_1 = (1.0 - self.step.beta_1) as f32;
@@ -614,15 +679,18 @@ impl Kernel for Adam<'_> {
 }
 
 /// `target ← rate · online + (1 - rate) · target`.
-pub(super) struct Blend<'a> {
+pub struct Blend<'a> {
+    /// What moves.
     pub target: &'a mut [f32],
+    /// What it moves towards.
     pub online: &'a [f32],
+    /// The share of `online`.
     pub rate: f64,
 }
 
 impl Kernel for Blend<'_> {
     #[inline(always)]
-    fn run<const FMA: bool>(self) {
+    fn compute<const FMA: bool>(self) {
         let rate = self.rate as f32;
         let rest = (1.0 - self.rate) as f32;
         for (target, online) in self.target.iter_mut().zip(self.online) {
@@ -630,6 +698,20 @@ impl Kernel for Blend<'_> {
         }
     }
 }
+
+/// The door to each kernel: compiled here, once for each instruction set.
+macro_rules! entries {
+    ($($kernel:ident),+) => {
+        $(impl $kernel<'_> {
+            /// Does the work, with the widest instructions of this CPU.
+            pub fn run(self) {
+                vectorised(self);
+            }
+        })+
+    };
+}
+
+entries!(Product, TransposedProduct, Normalise, NormaliseWithTrace, BackwardRows, NormTangent, Adam, Blend);
 
 #[cfg(test)]
 mod tests {
@@ -704,9 +786,9 @@ mod tests {
                     out: &mut out,
                 };
                 if fused {
-                    vectorised(product);
+                    product.run();
                 } else {
-                    product.run::<false>();
+                    product.compute::<false>();
                 }
                 assert!(close(&out));
             }
@@ -718,15 +800,8 @@ mod tests {
             stored[index % depth * rows + index / depth] = *value;
         }
         let mut out = vec![f32::NAN; rows * width];
-        vectorised(TransposedProduct {
-            left: &stored,
-            left_width: rows,
-            first: 0,
-            depth,
-            right: &packed,
-            width,
-            out: &mut out,
-        });
+        TransposedProduct { left: &stored, left_width: rows, first: 0, depth, right: &packed, width, out: &mut out }
+            .run();
         for row in out.chunks_mut(width) {
             for (value, bias) in row.iter_mut().zip(&bias) {
                 *value += bias;

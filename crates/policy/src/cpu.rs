@@ -7,8 +7,6 @@
 //!
 //! Tensors that are not contiguous `f32` take the way of [`generic`].
 
-mod kernels;
-
 use burn::tensor::{DType, Tensor, TensorData, TensorPrimitive};
 use burn_flex::{Flex, FlexDevice, FlexTensor};
 use rayon::prelude::*;
@@ -16,9 +14,9 @@ use rayon::prelude::*;
 use crate::backend::{DenseGradients, DenseTrace, NormTrace, PolicyBackend, generic};
 use crate::network::{Activation, Dense, Derived, Network};
 use crate::optimizer::AdamStep;
-use kernels::{
+use onestep_kernels::{
     Adam, BackwardRows, Bias, Blend, NormParts, NormTangent, Normalise, NormaliseWithTrace, Product, TILE_ROWS, Then,
-    TransposedProduct, Weights, pack, pack_transposed, packed_len, vectorised,
+    TransposedProduct, Weights, pack, pack_transposed, packed_len,
 };
 
 /// Rows of a block: eight tiles. Two such blocks of 512 features fit the second-level cache of any recent CPU.
@@ -104,7 +102,7 @@ impl PolicyBackend for Flex {
                         .zip(first.par_chunks_mut(PARAMETER_CHUNK))
                         .zip(second.par_chunks_mut(PARAMETER_CHUNK))
                         .for_each(|(((parameter, gradient), first), second)| {
-                            vectorised(Adam { step: *step, parameter, gradient, first, second });
+                            Adam { step: *step, parameter, gradient, first, second }.run();
                         });
                 });
             });
@@ -116,7 +114,7 @@ impl PolicyBackend for Flex {
             Some(online) if target.dtype() == DType::F32 => edit(target, |target| {
                 target.par_chunks_mut(PARAMETER_CHUNK).zip(online.values().par_chunks(PARAMETER_CHUNK)).for_each(
                     |(target, online)| {
-                        vectorised(Blend { target, online, rate });
+                        Blend { target, online, rate }.run();
                     },
                 );
             }),
@@ -378,7 +376,7 @@ impl<'a> PreparedMember<'a> {
         let first_group = first / size;
         let groups = (first + count - 1) / size - first_group + 1;
         let mut shared = vec![0.0; groups * self.shared.width];
-        vectorised(Product {
+        Product {
             rows: part(context, first_group * self.shared.depth, groups * self.shared.depth),
             depth: self.shared.depth,
             weights: self.shared.weights,
@@ -386,7 +384,8 @@ impl<'a> PreparedMember<'a> {
             bias: Bias::Shared(&self.bias),
             then: Then::Activate(Activation::None),
             out: &mut shared,
-        });
+        }
+        .run();
 
         let widest = self.layers.iter().map(|layer| layer.width).max();
         let mut hidden = vec![0.0; count * widest.unwrap_or(0)];
@@ -402,7 +401,7 @@ impl<'a> PreparedMember<'a> {
                 part(&hidden, 0, count * layer.depth)
             };
             let result = if index == last { &mut *out } else { next.get_mut(..count * layer.width).unwrap_or(&mut []) };
-            vectorised(Product {
+            Product {
                 rows: input,
                 depth: layer.depth,
                 weights: layer.weights,
@@ -410,9 +409,10 @@ impl<'a> PreparedMember<'a> {
                 bias,
                 then: Then::Activate(layer.activation),
                 out: &mut *result,
-            });
+            }
+            .run();
             if let Some((scale, shift)) = layer.norm {
-                vectorised(Normalise { scale, shift, rows: result });
+                Normalise { scale, shift, rows: result }.run();
             }
             std::mem::swap(&mut hidden, &mut next);
         }
@@ -503,7 +503,7 @@ fn dense_forward(layer: &LayerView, input: &View<3>, kept: Tensor<Flex, 3>) -> (
         let Some(weights) = weights.get(task.member) else {
             return;
         };
-        vectorised(Product {
+        Product {
             rows: part(input.member(task.member), task.first * depth, rows * depth),
             depth,
             weights: weights.weights(),
@@ -515,15 +515,17 @@ fn dense_forward(layer: &LayerView, input: &View<3>, kept: Tensor<Flex, 3>) -> (
                 Then::Activate(layer.activation)
             },
             out: &mut *task.active,
-        });
+        }
+        .run();
         if let Some((scale, shift)) = &layer.norm {
-            vectorised(NormaliseWithTrace {
+            NormaliseWithTrace {
                 scale: scale.member(task.member),
                 shift: shift.member(task.member),
                 rows: task.active,
                 inverse_std: task.inverse_std,
                 out: task.out,
-            });
+            }
+            .run();
         }
     });
 
@@ -568,7 +570,7 @@ fn dense_backward(
     for_each(work, tasks, |((member, first, gradient), sums)| {
         let rows = gradient.len() / width;
         let slope = trace.slope.as_ref().map(|slope| part(slope.member(member), first * width, rows * width));
-        vectorised(BackwardRows { width, gradient, slope, norm: trace.norm_parts(layer, member, first, rows), sums });
+        BackwardRows { width, gradient, slope, norm: trace.norm_parts(layer, member, first, rows), sums }.run();
     });
     let gradient: &[f32] = gradient.storage();
     let member_gradient = |member: usize| part(gradient, member * count * width, count * width);
@@ -594,7 +596,7 @@ fn dense_backward(
     let tasks = blocks(&mut weight, depth, width).collect();
     for_each(work, tasks, |(member, first, out)| {
         if let Some(right) = packed.get(member) {
-            vectorised(TransposedProduct {
+            TransposedProduct {
                 left: trace.input.member(member),
                 left_width: depth,
                 first,
@@ -602,7 +604,8 @@ fn dense_backward(
                 right,
                 width,
                 out,
-            });
+            }
+            .run();
         }
     });
 
@@ -613,7 +616,7 @@ fn dense_backward(
         let tasks = blocks(&mut input, count, depth).collect();
         for_each(work, tasks, |(member, first, out)| {
             if let Some(weights) = weights.get(member) {
-                vectorised(Product {
+                Product {
                     rows: part(member_gradient(member), first * width, out.len() / depth * width),
                     depth: width,
                     weights: Weights::Packed { panels: weights, height: width, first: 0 },
@@ -621,7 +624,8 @@ fn dense_backward(
                     bias: Bias::None,
                     then: Then::Activate(Activation::None),
                     out,
-                });
+                }
+                .run();
             }
         });
         let input = tensor(input, [members, count, depth]);
@@ -649,7 +653,7 @@ fn dense_tangent(layer: &LayerView, trace: &TraceView, tangent: &View<3>) -> Ten
             return;
         };
         let slope = trace.slope.as_ref();
-        vectorised(Product {
+        Product {
             rows: part(tangent.member(member), first * depth, rows * depth),
             depth,
             weights: weights.weights(),
@@ -659,9 +663,10 @@ fn dense_tangent(layer: &LayerView, trace: &TraceView, tangent: &View<3>) -> Ten
                 Then::Scale(part(slope.member(member), first * width, rows * width))
             }),
             out: &mut *out,
-        });
+        }
+        .run();
         if let Some(norm) = trace.norm_parts(layer, member, first, rows) {
-            vectorised(NormTangent { norm, tangent: out });
+            NormTangent { norm, tangent: out }.run();
         }
     });
     tensor(out, [members, count, width])
