@@ -57,7 +57,7 @@ fn report_reserved_memory() {
     let mut stream = Stream::new(1);
     let mut learner = create_learner(&config, &SPEC, &ComputeDevice::Wgpu(device.clone()), &mut stream).unwrap();
     let experience = Experience::random(config.batch_size(), &mut stream);
-    for _ in 0..3 {
+    for _ in 0..2 {
         learner.update(&experience.batch(), &mut stream).unwrap();
     }
     let usage = WgpuRuntime::client(&device).memory_usage().unwrap();
