@@ -6,7 +6,7 @@ use bevy::{ecs::message::MessageCursor, prelude::*};
 use onestep_agent::{EpisodeEnd, EpisodeFinished};
 use onestep_data::EpisodeFile;
 use onestep_learn::{
-    ComputeReport, LearnPhase, LearnerMetrics, LearnerState, PolicyHandle, Replay, checkpoint, prepare,
+    ComputeReport, Execution, LearnPhase, LearnerMetrics, LearnerState, PolicyHandle, Replay, checkpoint, prepare,
 };
 use onestep_record::evaluation::EvaluationReport;
 
@@ -278,7 +278,12 @@ impl Trainer {
     /// [`RunError::Fault`] when a number is not finite.
     pub fn tick(&mut self) -> Result<(), RunError> {
         onestep_record::tick(self.app.world_mut());
+        onestep_learn::keep_pace(self.app.world_mut());
         self.episodes.read(self.app.world());
+        self.check_faults()
+    }
+
+    fn check_faults(&self) -> Result<(), RunError> {
         match fault::of_app(self.app.world()) {
             None => Ok(()),
             Some(report) => {
@@ -332,6 +337,8 @@ impl Trainer {
     }
 
     fn evaluate(&mut self, kind: EvaluationKind, watcher: &mut dyn TrainWatcher) -> Result<(), RunError> {
+        onestep_learn::settle(self.app.world_mut());
+        self.check_faults()?;
         let episodes = self.config.evaluation.episodes;
         let mut stop = false;
         let result = evaluate_policy(&self.config, &self.policy, episodes, |world, done| {
@@ -419,8 +426,12 @@ impl Trainer {
 
     fn prepared(&self, demonstration_success_rate: Option<f64>) -> Prepared {
         let world = self.app.world();
+        let mut compute = world.get_resource::<ComputeReport>().map_or_else(String::new, |report| report.text.clone());
+        if self.config.learner.execution == Execution::Background {
+            compute.push_str(", in the background: this run is not repeatable to the bit");
+        }
         Prepared {
-            compute: world.get_resource::<ComputeReport>().map_or_else(String::new, |report| report.text.clone()),
+            compute,
             parameters: self.policy.with(|learner| learner.parameter_count()),
             transitions: world.get_resource::<Replay>().map_or(0, Replay::len),
             demonstration_success_rate,
