@@ -56,7 +56,7 @@ pub fn observe_object(arm: &ArmView, object: &DPose3, observation: &mut Vec<f32>
 }
 
 /// The observation of a state as robomimic's files keep it: time, positions, velocities (`data/demo_0/states`). The task
-/// is one of `lift`, `can` and `square`, whose observation follows from positions alone.
+/// is one of `lift`, `can` and `square`, whose observation follows from positions alone; the robot is the Panda.
 ///
 /// # Errors
 /// [`SimError::UnknownTask`] for another task; [`SimError::StateLength`] if the state is too short.
@@ -77,8 +77,11 @@ pub fn observe_state(task: &str, robot: &Robot, state: &[f64]) -> Result<Vec<f32
     let fingers: [f64; 2] = numbers(8, 2)?.try_into().map_err(|_| short.clone())?;
     let [x, y, z, qw, qx, qy, qz]: [f64; 7] = numbers(object, 7)?.try_into().map_err(|_| short.clone())?;
 
+    // robosuite's model rounds the half angle of the hand's turn to three digits.
+    let mut rounded = robot.clone();
+    rounded.hand.rpy[2] = -2.0 * libm::atan2(0.383, 0.924);
     let base = task.scene().robots.first().map_or(DPose3::IDENTITY, RobotPlacement::base);
-    let pose = Chain::new(robot, base.translation.to_array()).on(base).pose(&joints);
+    let pose = Chain::new(&rounded, base.translation.to_array()).on(base).pose(&joints);
     let arms = [ArmView { grip_site: pose.site, hand: pose.hand.rotation, fingers: [fingers[0], -fingers[1]] }];
     let objects = [DPose3::from_parts(DVec3::new(x, y, z), DQuat::from_xyzw(qx, qy, qz, qw))];
     let view = ArenaView { arms: &arms, objects: &objects, half_extents: &[], fixtures: &[], world: None };

@@ -4,7 +4,7 @@ use std::f64::consts::{FRAC_PI_2, PI};
 use std::path::Path;
 use std::sync::Arc;
 
-use bevy::math::DVec3;
+use bevy::math::{DQuat, DVec3};
 use onestep_agent::{ActionSpace, AgentSpec, ObservationSpace};
 use serde::Deserialize;
 
@@ -154,8 +154,8 @@ impl Square {
         let grasp = handle + DVec3::Z * 0.002;
         let off = (grasp - arm.grip_site).truncate().length();
         let held = arm.fingers[0] > EMPTY && arm.grip_site.distance(grasp) < 0.03;
-        // The peg has four sides: the nearest quarter turn of the hand from home. It follows the nut's own yaw.
-        let square = down(arm.yaw() + turn + turn_between(arm.yaw() + turn, quarter(arm.yaw()), FRAC_PI_2));
+        // The nut level, with sides along the peg's: the hand turns with the nut as it lies in the grasp.
+        let square = DQuat::from_rotation_z(clock.choice) * nut.rotation.inverse() * arm.hand;
         let to_peg = (peg - nut.translation).with_z(0.0);
 
         clock.steps += 1;
@@ -170,15 +170,18 @@ impl Square {
             LIFT | ALIGN | INSERT if !held => Some(APPROACH),
             LIFT => (arm.grip_site.z > CARRY - 0.03).then_some(ALIGN),
             ALIGN => {
-                let turned = Reach::new(arm.grip_site, square, Grip::Close).reached(&arm, 1.0, 0.05);
+                let turned = Reach::new(arm.grip_site, square, Grip::Close).reached(&arm, 1.0, 0.04);
                 (turned && to_peg.length() < ALIGNED && clock.steps > 5).then_some(INSERT)
             }
             // The nut rides on the peg: up again, and another try.
-            INSERT if clock.steps > 50 => Some(LIFT),
+            INSERT if clock.steps > 110 || (nut.rotation * DVec3::Z).z < 0.985 => Some(LIFT),
             INSERT => (nut.translation.z < peg_foot(self.goal.below)).then_some(RELEASE),
             _ => (clock.steps >= 20).then_some(APPROACH),
         };
         if let Some(phase) = next {
+            if phase == ALIGN {
+                clock.choice = best_yaw(angle(nut.rotation * DVec3::X), arm.yaw());
+            }
             clock.enter(phase);
         }
 
@@ -189,10 +192,16 @@ impl Square {
             CLOSE => Reach::new(grasp, across, Grip::Close).slowly(0.2),
             LIFT => Reach::new(site.with_z(CARRY + 0.02), down(arm.yaw()), Grip::Close),
             ALIGN => Reach::new((site + to_peg).with_z(CARRY), square, Grip::Close),
-            // Down while the hole is over the peg; sideways first while it is not. Not much force: the nut would turn
-            // in the grasp.
+            // Down while the hole is over the peg, slowly once it is near; sideways alone while it is not.
             INSERT => {
-                let down = if to_peg.length() < 0.0045 { 0.011 } else { 0.001 };
+                let near = nut.translation.z < peg.z + 0.13;
+                let down = if to_peg.length() > 0.004 {
+                    0.0
+                } else if near {
+                    0.005
+                } else {
+                    0.011
+                };
                 Reach::new(site + 1.5 * to_peg - DVec3::Z * down, square, Grip::Close)
             }
             _ => Reach::new(if clock.steps > 6 { site + DVec3::Z * 0.05 } else { site }, square, Grip::Open),
@@ -200,9 +209,14 @@ impl Square {
     }
 }
 
-/// The multiple of a quarter turn nearest to a yaw of the hand.
-fn quarter(yaw: f64) -> f64 {
-    FRAC_PI_2 * (yaw / FRAC_PI_2).round()
+/// The yaw of the nut on its peg, of the four, to which the hand has to turn least. The handle does not point away from
+/// the robot, because the arm would not reach it; nor is the last joint turned beyond its limit.
+fn best_yaw(nut: f64, hand: f64) -> f64 {
+    let turn = |yaw: &f64| turn_between(nut, *yaw, 2.0 * PI);
+    let possible = |yaw: &f64| (-1.9..2.8).contains(&(hand + turn(yaw)));
+    let yaws = [FRAC_PI_2, -FRAC_PI_2, PI];
+    let least = yaws.into_iter().filter(possible).min_by(|a, b| turn(a).abs().total_cmp(&turn(b).abs()));
+    least.unwrap_or(PI)
 }
 
 /// Height of the nut at which it is let go: on its peg, before it touches the table.
