@@ -59,7 +59,7 @@ pub enum Baseline {
 
 /// Adds the plugins of a run to an app that has Bevy's own plugins already (`MinimalPlugins`, or all of them).
 pub fn add_plugins(app: &mut App, config: &RunConfig, role: &Role) {
-    add(app, config, role, matches!(role, Role::Show(_)));
+    add(app, config, role, matches!(role, Role::Show(_) | Role::Film { .. }));
 }
 
 /// As [`add_plugins`], for an app that draws: bodies move in the scene, and policies keep all candidates. The run is the
