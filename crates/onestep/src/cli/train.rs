@@ -6,15 +6,15 @@ use std::path::PathBuf;
 use super::screen::SharedScreen;
 use anyhow::{Context, Result};
 use clap::Args;
+#[cfg(feature = "render")]
+use onestep::{train::TrainRun, window::WindowOptions};
 use onestep::{
     RunError,
     config::has_expert,
     folder::{EvaluationKind, RunFolder},
     run::{Role, read_demonstrations, require_room},
-    train::{Start, TrainReport, TrainRun, Trainer, wanted_demonstrations},
+    train::{Start, TrainReport, Trainer, wanted_demonstrations},
 };
-#[cfg(feature = "render")]
-use onestep::window::WindowOptions;
 #[cfg(feature = "render")]
 use std::{cell::RefCell, rc::Rc};
 
