@@ -372,10 +372,14 @@ fn base(task: &str, preset: &str, algorithm: Option<&str>) -> Result<Table, Conf
     {
         merge(&mut table, &own);
     }
-    if let Some(Value::Table(mut tasks)) = table.remove("tasks")
-        && let Some(Value::Table(own)) = tasks.remove(task)
-    {
-        merge(&mut table, &own);
+    if let Some(Value::Table(tasks)) = table.remove("tasks") {
+        // `cube-double` speaks for `cube-double-task1` to `-task5`; what a task's own entry says lies over it.
+        let environment = task.rsplit_once("-task").map_or(task, |(environment, _)| environment);
+        for name in [environment, task] {
+            if let Some(Value::Table(own)) = tasks.get(name) {
+                merge(&mut table, own);
+            }
+        }
     }
     let chosen = algorithm.map(str::to_owned).or_else(|| name_of(&table));
     let [any, mut own] = ["any_algorithm", "algorithms"].map(|key| match table.remove(key) {
