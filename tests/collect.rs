@@ -10,7 +10,7 @@ use std::{
 
 use onestep::{
     collect::{CollectEnd, CollectPlan, collect, repeats},
-    data::{EpisodeData, EpisodeFile, ReadOptions, read_episodes},
+    data::{EpisodeData, EpisodeFile, ReadOptions, ogbench::OgbenchData, read_episodes},
     sim::{ExpertNoise, task},
 };
 
@@ -165,6 +165,36 @@ fn wrong_options_are_told_before_long_work() {
         refuses(&arguments, here, &[part]);
     }
     assert_eq!(fs::read_dir(here).unwrap().count(), 0);
+}
+
+#[test]
+fn play_data_are_as_the_benchmark_has_them() {
+    let place = tempfile::tempdir().unwrap();
+    let here = place.path();
+    let arguments = ["collect", "cube-single", "--play", "--episodes", "2", "--out", "play.npz"];
+    says(&arguments, here, &["2 episodes of `cube-single`", "1001.0 in an episode"]);
+    let data = OgbenchData::read(&here.join("play.npz")).unwrap();
+    assert_eq!((data.rows(), data.terminals.iter().filter(|last| **last).count()), (2002, 2));
+    assert!(data.terminals[1000] && data.terminals[2001]);
+    let (qpos, observations) = (data.qpos.as_ref().unwrap(), &data.observations);
+    assert_eq!(
+        (qpos.width, data.qvel.as_ref().unwrap().width, observations.width, data.actions.width),
+        (21, 20, 28, 5)
+    );
+    assert_eq!(data.button_states, None);
+    // The cube stands where its row's observation says.
+    let mut moved = 0;
+    for (row, (state, seen)) in qpos.values.chunks(21).zip(observations.values.chunks(28)).enumerate() {
+        for (axis, center) in [0.425, 0.0, 0.0].into_iter().enumerate() {
+            assert!(((state[14 + axis] - center) * 10.0 - seen[19 + axis]).abs() < 1e-4, "row {row}, axis {axis}");
+        }
+        moved += usize::from(state[16] > 0.08);
+    }
+    assert!(moved > 50, "the cube was in the air in {moved} rows alone");
+    // Rewards of a task follow from the states.
+    let convert = ["data", "convert", "play.npz", "task.safetensors", "--task", "cube-single-task1"];
+    says(&convert, here, &["`cube-single-task1`"]);
+    refuses(&[&arguments[..], &["--resume"]].concat(), here, &["play.npz"]);
 }
 
 #[cfg(unix)]

@@ -39,6 +39,24 @@ fn every_preset_fits_every_task_and_survives_its_own_file() {
 }
 
 #[test]
+fn every_name_of_a_task_finds_it_with_what_its_environment_says() {
+    let short = RunConfig::preset("cube-double-task2", "small").unwrap();
+    assert_eq!(short.task, "cube-double-task2");
+    let environment = RunConfig::preset("cube-double", "small").unwrap();
+    assert_eq!(short.demonstrations, environment.demonstrations);
+    assert!(
+        short.demonstrations.action_noise_std
+            < RunConfig::preset("lift", "small").unwrap().demonstrations.action_noise_std
+    );
+    let mut long = sources(&[]);
+    long.task = Some("cube-double-play-singletask-task2-v0".to_owned());
+    assert_eq!(long.resolve().unwrap(), short);
+    let mut wrong = sources(&[]);
+    wrong.task = Some("cube-double-task6".to_owned());
+    check(wrong.resolve().unwrap_err(), &["no task `cube-double-task6`", "did you mean `cube-double-task"]);
+}
+
+#[test]
 fn what_nobody_demonstrates_is_learned_online_from_the_start() {
     let config = RunConfig::preset("hopper", "small").unwrap();
     assert_eq!((config.demonstrations.episodes, config.learner.offline_updates), (0, 0));

@@ -375,3 +375,28 @@ fn ctrl_c_saves_and_says_how_to_go_on() {
     let resumed = Trainer::resume(folder, config, &mut ()).unwrap();
     assert!(resumed.position().updates > 0);
 }
+
+#[test]
+fn tasks_of_other_robots_are_learned_by_the_same_preset() {
+    for task in ["cube-single-task1", "cube-double-task2", "puzzle-3x3"] {
+        let settings = [
+            ("compute", "cpu"),
+            ("demonstrations.episodes", "1"),
+            ("demonstrations.action_noise_std", "0.0"),
+            ("algorithm.actor_hidden", "[16]"),
+            ("algorithm.critic_hidden", "[16]"),
+            ("algorithm.batch_size", "8"),
+            ("algorithm.candidates", "2"),
+            ("algorithm.target_candidates", "2"),
+            ("learner.offline_updates", "6"),
+            ("learner.online_steps", "30"),
+            ("learner.start_training", "5"),
+            ("evaluation.episodes", "1"),
+        ];
+        let mut trainer = Trainer::new(resolve(task, &settings), None, &mut ()).unwrap();
+        let report = trainer.run(&mut ()).unwrap();
+        let last = report.evaluation(EvaluationKind::Final).unwrap();
+        assert!(last.rows.iter().all(|row| row.terminated != row.truncated), "{task}: {last:?}");
+        assert!(trainer.position().updates > 6 && trainer.position().env_steps >= 30, "{task}");
+    }
+}

@@ -45,6 +45,7 @@ mod error;
 pub mod events;
 pub mod fault;
 pub mod folder;
+pub mod play;
 pub mod replay;
 pub mod run;
 pub mod throughput;

@@ -45,7 +45,7 @@ pub fn check_repeatable(path: &Path, file: &EpisodeFile) -> Result<(), RunError>
         ))
         .into());
     }
-    if !tasks().contains(&file.task.as_str()) {
+    if task(&file.task).is_err() {
         let known = tasks().join(", ");
         return Err(missing(format!("its task is `{}`, which is not simulated here; tasks: {known}", file.task)).into());
     }

@@ -12,7 +12,7 @@ use crate::SimError;
 use crate::arm::ArmModel;
 use crate::expert::ExpertMemory;
 use crate::manipspace::ManipModel;
-use crate::model::{BodyPose, Model};
+use crate::model::{BodyPose, Model, PublishedState};
 use crate::robot::Robot;
 use crate::task::{ArenaView, Task};
 
@@ -222,6 +222,12 @@ impl SimArena {
         let mut hash = Xxh3::new();
         self.model.feed(&mut |number: f32| hash.update(&number.to_bits().to_le_bytes()));
         hash.digest()
+    }
+
+    /// The state as the files of the benchmark that the task mirrors keep it, if it mirrors one.
+    #[must_use]
+    pub fn published_state(&self) -> Option<PublishedState> {
+        self.model.published_state()
     }
 
     /// All bodies with their poses: moving parts, objects, fixtures. The order is fixed.

@@ -52,7 +52,7 @@ pub use manipspace::{
     ManipScene, ManipState, ManipTask, Oracle, PlayScene, PositionServos, SERVO_JOINTS, ServoHome, ServoRobot,
     SlideScene, SlideState, SuccessTiming, Target, TaskScene,
 };
-pub use model::{BodyPose, BodyShape, Capsule, Model};
+pub use model::{BodyPose, BodyShape, Capsule, Model, PublishedState};
 pub use plugin::{Arena, SimBody, SimFault, SimFaults, SimPlugin, SimSystems};
 pub use robot::{ARM_JOINTS, Base, BoxCollider, Controller, Gripper, Hand, Home, Inertial, Link, Robot};
 pub use script::Script;

@@ -46,6 +46,11 @@ pub trait Model: Send + Sync + 'static {
     /// Hands over every number of the physical state, in a fixed order.
     fn feed(&self, sink: &mut dyn FnMut(f32));
 
+    /// The state as the files of the benchmark that the task mirrors keep it, if it mirrors one.
+    fn published_state(&self) -> Option<PublishedState> {
+        None
+    }
+
     /// Sets gravity, m/s², for the rest of the episode.
     fn set_gravity(&mut self, gravity: Vec3);
 
@@ -78,6 +83,17 @@ pub trait Model: Send + Sync + 'static {
     fn grip_site(&self) -> Option<Vec3> {
         self.as_arm().map(ArmModel::grip_site)
     }
+}
+
+/// A state in the layout of a benchmark's files.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct PublishedState {
+    /// MuJoCo's positions.
+    pub qpos: Vec<f64>,
+    /// MuJoCo's velocities.
+    pub qvel: Vec<f64>,
+    /// States of the buttons, where there are any.
+    pub button_states: Vec<i64>,
 }
 
 /// A body of an arena: what to draw, and where.

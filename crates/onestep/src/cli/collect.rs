@@ -7,7 +7,8 @@ use clap::Args;
 use onestep::{
     RunError,
     collect::{CollectEnd, CollectPlan, CollectProgress, Collected, collect, repeats},
-    data::{DataError, EpisodeData, Format, ReadOptions, WriteOptions, read_episodes, write_episodes},
+    data::{DataError, EpisodeData, EpisodeFile, Format, ReadOptions, WriteOptions, read_episodes, write_episodes},
+    play::ogbench_data,
     record::evaluation::Interval,
     sim::{ExpertNoise, SimError, task},
 };
@@ -91,7 +92,7 @@ pub(super) fn collect_episodes(args: &CollectArgs) -> Result<()> {
         // An empty file would only be in the way of the next attempt.
         return Err(unfinished(&plan, &collected));
     }
-    write_episodes(&args.out, &collected.file, &WriteOptions::default())?;
+    write(args, &plan, &collected.file)?;
     say(&summary(&args.out, &collected));
     if collected.end == CollectEnd::Complete {
         return Ok(());
@@ -131,6 +132,17 @@ impl CollectArgs {
             successful_only: self.only_success,
         })
     }
+}
+
+/// Play data goes to an npz file as its benchmark has it, with the states that rewards of a task follow from later.
+fn write(args: &CollectArgs, plan: &CollectPlan, file: &EpisodeFile) -> Result<()> {
+    if args.play
+        && Format::of(&args.out)? == Format::Ogbench
+        && let Some(data) = ogbench_data(&plan.task, file)?
+    {
+        return Ok(data.write(&args.out, true)?);
+    }
+    Ok(write_episodes(&args.out, file, &WriteOptions::default())?)
 }
 
 /// The episodes of an unfinished file, which must be of the same plan.

@@ -226,7 +226,8 @@ impl ConfigSources {
         for setting in &self.settings {
             layers.set::<RunConfig>(&setting.origin, &setting.key, setting.value.clone())?;
         }
-        let config = RunConfig::from_table(layers.table().clone())?;
+        let mut config = RunConfig::from_table(layers.table().clone())?;
+        config.task = canonical(&config.task)?.to_owned();
         config.validate()?;
         Ok(config)
     }
@@ -271,7 +272,7 @@ impl RunConfig {
     /// # Errors
     /// [`ConfigError`] naming the setting.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        known("task", &self.task, onestep_sim::tasks())?;
+        canonical(&self.task)?;
         let wrong = |key: &str, problem: &str| {
             Err(ConfigError::Invalid {
                 origin: "settings".to_owned(),
@@ -358,8 +359,11 @@ pub fn has_expert(task: &str) -> bool {
 
 /// The table of a preset with what it says about this task and this algorithm.
 fn base(task: &str, preset: &str, algorithm: Option<&str>) -> Result<Table, ConfigError> {
-    known("task", task, onestep_sim::tasks())?;
-    known("preset", preset, &PRESETS.map(|preset| preset.name))?;
+    let task = canonical(task)?;
+    let presets = PRESETS.map(|preset| preset.name);
+    if !presets.contains(&preset) {
+        return Err(ConfigError::UnknownPreset { name: preset.to_owned(), suggestion: nearest(preset, &presets) });
+    }
     let text = PRESETS.iter().find(|candidate| candidate.name == preset).map_or("", |preset| preset.text);
     let mut table: Table = text.parse().map_err(|error: toml::de::Error| ConfigError::Syntax {
         origin: format!("preset {preset}"),
@@ -406,14 +410,14 @@ fn has_setting(algorithm: &str, key: &str) -> bool {
     with.is_some_and(|table| table.contains_key(key) || key == "learning_rate_decay")
 }
 
-fn known(kind: &str, name: &str, names: &[&'static str]) -> Result<(), ConfigError> {
-    if names.contains(&name) {
-        return Ok(());
-    }
-    let (name, suggestion) = (name.to_owned(), nearest(name, names));
-    Err(match kind {
-        "task" => ConfigError::UnknownTask { name, suggestion },
-        _ => ConfigError::UnknownPreset { name, suggestion },
+/// The task's own name for a name of the task, which may be another project's longer one.
+fn canonical(task: &str) -> Result<&'static str, ConfigError> {
+    onestep_sim::task(task).map(|task| task.name()).map_err(|error| ConfigError::UnknownTask {
+        name: task.to_owned(),
+        suggestion: match error {
+            onestep_sim::SimError::UnknownTask { suggestion, .. } => suggestion,
+            _ => None,
+        },
     })
 }
 

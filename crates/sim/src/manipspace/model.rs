@@ -19,7 +19,7 @@ use super::world::{ServoState, ServoTargets, ServoWorld, cube_shape};
 use crate::expert::ExpertMemory;
 use crate::frames;
 use crate::kinematics::ArmPose;
-use crate::model::{BodyPose, BodyShape, Model};
+use crate::model::{BodyPose, BodyShape, Model, PublishedState};
 use crate::physics::{FINGERS, double, single};
 use crate::scene::Look;
 use crate::task::TaskOutcome;
@@ -427,6 +427,14 @@ fn strewn(task: &ManipTask, random: &mut ChaCha8Rng) -> Arrangement {
 }
 
 impl Model for ManipModel {
+    fn published_state(&self) -> Option<PublishedState> {
+        let mut published = PublishedState::default();
+        self.state.write_qpos(&mut published.qpos);
+        self.state.write_qvel(&mut published.qvel);
+        published.button_states = self.state.button_states.iter().copied().map(i64::from).collect();
+        Some(published)
+    }
+
     fn step(&mut self, action: &[f32]) -> bool {
         let before = self.judged;
         let slides = self.state.slides.clone();
