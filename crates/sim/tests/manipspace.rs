@@ -1,8 +1,6 @@
 //! OGBench's tasks without Bevy: observations, the arm's answer, physics, experts, outcomes, determinism.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bevy::math::{DQuat, DVec3, Vec3};
@@ -11,11 +9,10 @@ use onestep_sim::{
     ExpertMemory, ManipModel, ManipReward, ManipScene, ManipState, ManipTask, Oracle, Robot, ServoRobot, SimArena,
     SuccessTiming, Task,
 };
-use serde::Deserialize;
 
-fn fixture(name: &str) -> PathBuf {
-    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/ogbench")).join(name)
-}
+mod responses;
+
+use responses::{differences, fixture, respond, responses};
 
 fn arena_of(task: ManipTask, seed: u64) -> SimArena {
     SimArena::new(Arc::new(task), Robot::panda().unwrap(), seed)
@@ -77,51 +74,6 @@ fn positions_and_velocities_are_laid_out_as_in_the_originals_files() {
         assert_eq!(again, arena.observation());
         assert!(ManipState::from_benchmark(scene, &[0.0; 3], arena.joint_velocities(), &[]).is_none());
     }
-}
-
-/// What the original's arm did.
-#[derive(Deserialize)]
-struct Response {
-    joints: Vec<f64>,
-    cube: [f64; 3],
-    actions: Vec<[f32; 5]>,
-    /// Grip site, yaw, closure, contact, cube.
-    rows: Vec<[f64; 9]>,
-}
-
-fn responses() -> BTreeMap<String, Response> {
-    toml::from_str(&std::fs::read_to_string(fixture("responses.toml")).unwrap()).unwrap()
-}
-
-/// What ours does: the same numbers.
-fn respond(response: &Response, substeps: Option<u32>) -> Vec<[f64; 9]> {
-    let mut scene = ManipScene::embedded("cube-single").unwrap();
-    if let Some(substeps) = substeps {
-        scene.physics.substeps = substeps;
-    }
-    let mut arena = arena_of(ManipTask::of_scene(scene, ServoRobot::ur5e().unwrap(), 1).unwrap(), 0);
-    let mut positions = arena.joint_positions().to_vec();
-    positions[..6].copy_from_slice(&response.joints);
-    positions[6..14].fill(0.0);
-    positions[14..17].copy_from_slice(&response.cube);
-    positions[17..21].copy_from_slice(&[1.0, 0.0, 0.0, 0.0]);
-    assert!(arena.set_joints(&positions, &[0.0; 20]));
-    let answer = |action: &[f32; 5]| {
-        arena.step(action).unwrap();
-        let model = manip(&arena);
-        let (site, cube) = (model.effector(), model.state().cubes[0].translation);
-        [site.x, site.y, site.z, model.effector_yaw(), model.closure(), model.state().contact, cube.x, cube.y, cube.z]
-    };
-    response.actions.iter().map(answer).collect()
-}
-
-/// Largest differences of grip site (metres), yaw (radians) and closure from the original's.
-fn differences(response: &Response, substeps: Option<u32>) -> [f64; 3] {
-    let ours = respond(response, substeps);
-    ours.iter().zip(&response.rows).fold([0.0; 3], |[site, yaw, closure], (ours, theirs)| {
-        let way = DVec3::from_slice(&ours[..3]).distance(DVec3::from_slice(&theirs[..3]));
-        [way.max(site), (ours[3] - theirs[3]).abs().max(yaw), (ours[4] - theirs[4]).abs().max(closure)]
-    })
 }
 
 #[test]
@@ -221,6 +173,36 @@ fn the_oracles_follow_from_the_seed() {
     for oracle in [Oracle::PLAY, Oracle::NOISY] {
         assert_eq!(play(3, oracle), play(3, oracle));
         assert_ne!(play(3, oracle), play(4, oracle));
+    }
+}
+
+#[test]
+fn play_moves_everything() {
+    for oracle in [Oracle::PLAY, Oracle::NOISY] {
+        let (mut pressed, mut slid, mut carried) = (0, [0.0f64; 2], 0.0f64);
+        for seed in 0..2 {
+            let mut arena = arena_of(ManipTask::named("scene").unwrap().in_play(oracle), seed);
+            let mut memory = ExpertMemory::default();
+            let mut before = manip(&arena).state().clone();
+            loop {
+                let action = arena.expert(&mut memory).unwrap();
+                let end = arena.step(&action).unwrap();
+                let state = manip(&arena).state().clone();
+                pressed += usize::from(state.button_states != before.button_states);
+                for (way, slide) in slid.iter_mut().zip(2..) {
+                    *way += (state.slides[slide].position - before.slides[slide].position).abs();
+                }
+                carried += state.cubes[0].translation.distance(before.cubes[0].translation);
+                before = state;
+                if end.is_end() {
+                    assert!(end.truncated && !end.success && arena.steps() == 1001);
+                    break;
+                }
+            }
+        }
+        assert!(pressed >= 4, "{oracle:?}: {pressed} presses");
+        assert!(slid[0] > 0.2 && slid[1] > 0.2, "{oracle:?}: drawer and window moved by {slid:?} m");
+        assert!(carried > 0.3, "{oracle:?}: the cube moved by {carried} m");
     }
 }
 
