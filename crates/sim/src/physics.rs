@@ -17,10 +17,8 @@ use crate::task::Start;
 /// The hand and the fingers touch the world and other arms, never each other.
 pub(crate) const ROBOT: InteractionGroups =
     InteractionGroups::new(Group::GROUP_1, Group::GROUP_2.union(Group::GROUP_4), InteractionTestMode::And);
-const ARMS: [InteractionGroups; 2] = [
-    ROBOT,
-    InteractionGroups::new(Group::GROUP_4, Group::GROUP_2.union(Group::GROUP_1), InteractionTestMode::And),
-];
+const ARMS: [InteractionGroups; 2] =
+    [ROBOT, InteractionGroups::new(Group::GROUP_4, Group::GROUP_2.union(Group::GROUP_1), InteractionTestMode::And)];
 const WORLD: InteractionGroups = InteractionGroups::new(Group::GROUP_2, Group::ALL, InteractionTestMode::And);
 /// A fence touches objects, and the robot reaches through it.
 const FENCE: InteractionGroups = InteractionGroups::new(Group::GROUP_3, Group::GROUP_2, InteractionTestMode::And);

@@ -209,12 +209,12 @@ impl Square {
     }
 }
 
-/// The yaw of the nut on its peg, of the four, to which the hand has to turn least. The handle does not point away from
-/// the robot, because the arm would not reach it; nor is the last joint turned beyond its limit.
+/// The yaw of the nut on its peg to which the hand has to turn least, of the two for which the arm reaches the handle.
+/// The last joint is not turned beyond its limit.
 fn best_yaw(nut: f64, hand: f64) -> f64 {
     let turn = |yaw: &f64| turn_between(nut, *yaw, 2.0 * PI);
-    let possible = |yaw: &f64| (-1.9..2.8).contains(&(hand + turn(yaw)));
-    let yaws = [FRAC_PI_2, -FRAC_PI_2, PI];
+    let possible = |yaw: &f64| (-1.9..3.3).contains(&(hand + turn(yaw)));
+    let yaws = [-FRAC_PI_2, PI];
     let least = yaws.into_iter().filter(possible).min_by(|a, b| turn(a).abs().total_cmp(&turn(b).abs()));
     least.unwrap_or(PI)
 }
