@@ -51,7 +51,7 @@ fn arena() -> Result<SimArena, SimError> {
 }
 
 fn grip_site(arena: &SimArena) -> DVec3 {
-    arena.view().map_or(DVec3::NAN, |view| view.grip_site)
+    arena.view().map_or(DVec3::NAN, |view| view.arm().grip_site)
 }
 
 /// Movement of the grip site along x after each of ten control steps, millimetres.
@@ -72,7 +72,7 @@ fn finger(command: f32) -> Result<Vec<f64>, SimError> {
     (0..8)
         .map(|_| {
             arena.step(&[0.0, 0.0, 0.0, 0.0, 0.0, 0.0, command])?;
-            Ok(arena.view().map_or(f64::NAN, |view| view.fingers[0]) * 1e3)
+            Ok(arena.view().map_or(f64::NAN, |view| view.arm().fingers[0]) * 1e3)
         })
         .collect()
 }

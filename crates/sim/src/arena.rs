@@ -268,6 +268,12 @@ impl SimArena {
         self.arm().map(ArmModel::gripper_command)
     }
 
+    /// Linear (m/s) and angular velocity (rad/s) of the `index`-th free object, Z up, if there is one.
+    #[must_use]
+    pub fn object_velocity(&self, index: usize) -> Option<(Vec3, Vec3)> {
+        self.arm().and_then(|arm| arm.object_velocity(index))
+    }
+
     /// Adds `velocity` (m/s, Z up) to the velocity of the `index`-th free object, if there is one: a push, for tests
     /// and experiments.
     pub fn push_object(&mut self, index: usize, velocity: Vec3) {

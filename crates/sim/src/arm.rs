@@ -1,4 +1,4 @@
-//! The arm with its gripper, its controller and what stands around it.
+//! Arms with their grippers, their controllers and what stands around them.
 
 use std::sync::Arc;
 
@@ -11,84 +11,130 @@ use crate::expert::ExpertMemory;
 use crate::frames;
 use crate::kinematics::{ArmPose, Chain};
 use crate::model::{BodyPose, BodyShape, Model};
-use crate::physics::{FINGERS, JointState, World, double, single};
+use crate::physics::{ArmDrive, FINGERS, JointState, World, double, single};
 use crate::robot::Robot;
-use crate::shape::{Shape, bounds};
-use crate::task::{ArenaView, ArmTask, TaskOutcome};
+use crate::scene::{Fixture, Shape};
+use crate::shape::bounds;
+use crate::task::{ArenaView, ArmTask, ArmView, Start, TaskOutcome};
 
 /// Steps of a predicted path within one control step.
 const PREDICTION_SUBSTEPS: u32 = 5;
 
-/// The arm of an [`ArmTask`] in one arena.
+/// The arms of an [`ArmTask`] in one arena.
 pub struct ArmModel {
     task: Arc<dyn ArmTask>,
     robot: Arc<Robot>,
-    chain: Chain,
     world: World,
-    arm: ArmController,
-    gripper: GripperController,
-    joints: JointState,
-    pose: ArmPose,
+    arms: Vec<Arm>,
+    /// What tasks see of the arms.
+    views: Vec<ArmView>,
     objects: Vec<DPose3>,
     object_names: Vec<String>,
     object_shapes: Vec<Vec<Shape>>,
     half_extents: Vec<DVec3>,
+    fixtures: Vec<Fixture>,
+    fixture_poses: Vec<DPose3>,
+    /// Of all arms, one after the other.
+    joint_positions: Vec<f64>,
+    joint_velocities: Vec<f64>,
+}
+
+/// One arm with its controllers.
+struct Arm {
+    base: DPose3,
+    chain: Chain,
+    controller: ArmController,
+    gripper: GripperController,
+    joints: JointState,
+    pose: ArmPose,
+}
+
+impl Arm {
+    fn view(&self) -> ArmView {
+        ArmView { grip_site: self.pose.site, hand: self.pose.hand.rotation, fingers: self.joints.fingers }
+    }
 }
 
 impl ArmModel {
-    /// The arm in the initial state of `seed`.
+    /// The arms in the initial state of `seed`.
     #[must_use]
     pub fn new(task: Arc<dyn ArmTask>, robot: Arc<Robot>, seed: u64) -> Self {
         let start = task.start(&robot, seed);
-        let chain = Chain::new(&robot, task.base_position());
-        let world = World::new(
-            &robot,
-            task.base_position(),
-            &start.joint_positions,
-            &task.fixtures(),
-            &start.objects,
-            task.physics(),
-        );
-        let joints = world.joints();
+        Self::from_start(task, robot, start)
+    }
+
+    /// The arms in a given initial state.
+    #[must_use]
+    pub fn from_start(task: Arc<dyn ArmTask>, robot: Arc<Robot>, start: Start) -> Self {
+        let bases: Vec<DPose3> = task.scene().robots.iter().map(|placement| placement.base()).collect();
+        let physics = task.scene().physics.clone();
+        let world = World::new(&robot, &bases, &start, &physics);
+        let arms: Vec<Arm> = bases
+            .into_iter()
+            .zip(&start.joint_positions)
+            .enumerate()
+            .map(|(i, (base, rest))| {
+                let chain = Chain::new(&robot, base.translation.to_array()).on(base);
+                let joints = world.joints(i);
+                Arm {
+                    base,
+                    controller: ArmController::new(&robot, *rest, physics.gravity),
+                    gripper: GripperController::new(&robot),
+                    pose: chain.pose(&joints.positions),
+                    chain,
+                    joints,
+                }
+            })
+            .collect();
         let mut model = Self {
-            arm: ArmController::new(&robot, start.joint_positions, task.physics().gravity),
-            gripper: GripperController::new(&robot),
-            pose: chain.pose(&joints.positions),
+            views: Vec::with_capacity(arms.len()),
             objects: Vec::with_capacity(start.objects.len()),
             half_extents: start.objects.iter().map(|object| bounds(&object.shapes)).collect(),
             object_names: start.objects.iter().map(|object| object.name.clone()).collect(),
             object_shapes: start.objects.into_iter().map(|object| object.shapes).collect(),
+            fixture_poses: start.fixtures.iter().map(|fixture| fixture.pose).collect(),
+            fixtures: start.fixtures,
+            joint_positions: Vec::new(),
+            joint_velocities: Vec::new(),
             task,
             robot,
-            chain,
             world,
-            joints,
+            arms,
         };
-        model.read_objects();
+        model.read_state();
         model
     }
 
-    fn read_objects(&mut self) {
+    /// Copies what others read of the state.
+    fn read_state(&mut self) {
         self.objects.clear();
         self.objects.extend(self.world.objects().map(double));
+        self.views.clear();
+        self.views.extend(self.arms.iter().map(Arm::view));
+        self.joint_positions.clear();
+        self.joint_velocities.clear();
+        for arm in &self.arms {
+            self.joint_positions.extend(arm.joints.positions);
+            self.joint_velocities.extend(arm.joints.velocities);
+        }
     }
 
     /// What the task sees of this arena.
     #[must_use]
     pub fn view(&self) -> ArenaView<'_> {
         ArenaView {
-            grip_site: self.pose.site,
-            hand: self.pose.hand.rotation,
-            fingers: self.joints.fingers,
+            arms: &self.views,
             objects: &self.objects,
             half_extents: &self.half_extents,
+            fixtures: &self.fixture_poses,
+            world: Some(&self.world),
         }
     }
 
-    /// The gripper's command: -1 open, 1 closed.
+    /// The first gripper's command: -1 open, 1 closed.
     #[must_use]
     pub fn gripper_command(&self) -> f64 {
-        self.gripper.command_value()
+        self.arms.first().map_or(0.0, |arm| arm.gripper.command_value())
     }
 
     /// Adds `velocity` (m/s, Z up) to the velocity of the `index`-th object.
@@ -96,18 +142,27 @@ impl ArmModel {
         self.world.push(index, velocity);
     }
 
-    /// Where the grip site would go under a chunk of actions; see [`SimArena::predict_path`](crate::SimArena::predict_path).
+    /// Linear and angular velocity of the `index`-th object.
+    #[must_use]
+    pub fn object_velocity(&self, index: usize) -> Option<(Vec3, Vec3)> {
+        self.world.object_velocity(index)
+    }
+
+    /// Where the first grip site would go under a chunk of actions; see
+    /// [`SimArena::predict_path`](crate::SimArena::predict_path).
     #[must_use]
     pub fn predict_path(&self, actions: &[f32]) -> Vec<Vec3> {
-        let dt = self.task.physics().control_period_secs / f64::from(PREDICTION_SUBSTEPS);
-        let (mut positions, mut velocities, mut pose) = (self.joints.positions, self.joints.velocities, self.pose);
-        let (chunks, _) = actions.as_chunks::<ACTION_DIM>();
-        chunks
+        let Some(arm) = self.arms.first() else { return Vec::new() };
+        let dt = self.task.scene().physics.control_period_secs / f64::from(PREDICTION_SUBSTEPS);
+        let (mut positions, mut velocities, mut pose) = (arm.joints.positions, arm.joints.velocities, arm.pose);
+        let (parts, _) = actions.as_chunks::<ACTION_DIM>();
+        parts
             .iter()
+            .step_by(self.arms.len())
             .map(|action| {
                 let goal = Goal::new(&self.robot.controller, &pose, &action.map(|value| value.clamp(-1.0, 1.0)));
                 for _ in 0..PREDICTION_SUBSTEPS {
-                    let torques = self.arm.torques(&self.chain, &pose, &goal, &positions, &velocities, dt);
+                    let torques = arm.controller.torques(&arm.chain, &pose, &goal, &positions, &velocities, dt);
                     let accelerations = torques.free_accelerations();
                     for (((position, velocity), acceleration), link) in
                         positions.iter_mut().zip(&mut velocities).zip(accelerations).zip(&self.robot.links)
@@ -115,41 +170,57 @@ impl ArmModel {
                         *velocity += acceleration * dt;
                         *position = (*position + *velocity * dt).clamp(link.limits[0], link.limits[1]);
                     }
-                    pose = self.chain.pose(&positions);
+                    pose = arm.chain.pose(&positions);
                 }
                 frames::to_bevy(pose.site.as_vec3())
             })
             .collect()
     }
 
-    /// The grip site in Bevy's frame, relative to the arena's origin.
+    /// The first grip site in Bevy's frame, relative to the arena's origin.
     #[must_use]
     pub fn grip_site(&self) -> Vec3 {
-        frames::to_bevy(self.pose.site.as_vec3())
+        frames::to_bevy(self.view().arm().grip_site.as_vec3())
     }
 }
 
 impl Model for ArmModel {
     fn step(&mut self, action: &[f32]) -> bool {
-        let mut seven = [0.0; ACTION_DIM];
-        seven.iter_mut().zip(action).for_each(|(value, given)| *value = *given);
-        let action = seven;
-        let goal = Goal::new(&self.robot.controller, &self.pose, &action);
-        self.gripper.command(action[6]);
-        for _ in 0..self.task.physics().substeps {
-            let JointState { positions, velocities, fingers, finger_velocities } = &self.joints;
-            let torques = self.arm.torques(&self.chain, &self.pose, &goal, positions, velocities, self.world.dt());
-            let mean = |values: &[f64; FINGERS]| 0.5 * (values[0] + values[1]);
-            let force = self.gripper.force(mean(fingers), mean(finger_velocities), self.world.dt());
-            let opening = self.pose.hand.rotation * DVec3::Y;
-            self.world.step(&self.joints, self.pose.axes(), &torques.on_joints, opening, force);
-            self.joints = self.world.joints();
-            self.pose = self.chain.pose(&self.joints.positions);
+        let (commands, _) = action.as_chunks::<ACTION_DIM>();
+        let goals: Vec<Goal> = self
+            .arms
+            .iter_mut()
+            .zip(commands)
+            .map(|(arm, command)| {
+                arm.gripper.command(command[6]);
+                Goal::new(&self.robot.controller, &arm.pose, command)
+            })
+            .collect();
+        let dt = self.world.dt();
+        for _ in 0..self.task.scene().physics.substeps {
+            for (i, (arm, goal)) in self.arms.iter().zip(&goals).enumerate() {
+                let JointState { positions, velocities, fingers, finger_velocities } = &arm.joints;
+                let torques = arm.controller.torques(&arm.chain, &arm.pose, goal, positions, velocities, dt);
+                let mean = |values: &[f64; FINGERS]| 0.5 * (values[0] + values[1]);
+                let drive = ArmDrive {
+                    joints: &arm.joints,
+                    axes: arm.pose.axes(),
+                    torques: torques.on_joints,
+                    opening_axis: arm.pose.hand.rotation * DVec3::Y,
+                    finger_force: arm.gripper.force(mean(fingers), mean(finger_velocities), dt),
+                };
+                self.world.drive(i, &drive);
+            }
+            self.world.step();
+            for (i, arm) in self.arms.iter_mut().enumerate() {
+                arm.joints = self.world.joints(i);
+                arm.pose = arm.chain.pose(&arm.joints.positions);
+            }
             if self.world.quarantined() {
                 return false;
             }
         }
-        self.read_objects();
+        self.read_state();
         true
     }
 
@@ -162,42 +233,55 @@ impl Model for ArmModel {
     }
 
     fn joint_positions(&self) -> &[f64] {
-        &self.joints.positions
+        &self.joint_positions
     }
 
     fn joint_velocities(&self) -> &[f64] {
-        &self.joints.velocities
+        &self.joint_velocities
     }
 
     fn bodies(&self) -> Vec<BodyPose> {
-        let base = DPose3::from_translation(self.task.base_position().into());
-        let body = |name: &str, shape: BodyShape, pose: Pose| BodyPose { name: name.to_owned(), shape, pose };
-        let part = |name: &str, pose: Pose| body(name, BodyShape::Described, pose);
-        let mut bodies = vec![part("mount", single(&base)), part(&self.robot.base.name, single(&base))];
-        for (link, pose) in self.robot.links.iter().zip(&self.pose.links) {
-            bodies.push(part(&link.name, single(pose)));
-        }
-        bodies.push(part(&self.robot.hand.name, single(&self.pose.hand)));
-        for (name, pose) in self.robot.gripper.finger_names.iter().zip(self.world.finger_poses()) {
-            bodies.push(part(name, pose));
+        let body = |name: String, shape: BodyShape, pose: Pose| BodyPose { name, shape, pose };
+        let mut bodies = Vec::new();
+        for (i, arm) in self.arms.iter().enumerate() {
+            // The parts of further arms have the same names behind a prefix.
+            let mut part = |name: &str, pose: Pose| {
+                let name = if i == 0 { name.to_owned() } else { format!("robot{i}/{name}") };
+                bodies.push(body(name, BodyShape::Described, pose));
+            };
+            let base = single(&arm.base);
+            part("mount", base);
+            part(&self.robot.base.name, base);
+            for (link, pose) in self.robot.links.iter().zip(&arm.pose.links) {
+                part(&link.name, single(pose));
+            }
+            part(&self.robot.hand.name, single(&arm.pose.hand));
+            for (name, pose) in self.robot.gripper.finger_names.iter().zip(self.world.finger_poses(i)) {
+                part(name, pose);
+            }
         }
         for ((name, shapes), pose) in self.object_names.iter().zip(&self.object_shapes).zip(self.world.objects()) {
-            bodies.push(body(name, BodyShape::Shapes(shapes.clone()), *pose));
+            bodies.push(body(name.clone(), BodyShape::Shapes(shapes.clone()), *pose));
         }
-        for fixture in self.task.fixtures().into_iter().filter(|fixture| fixture.drawn) {
-            bodies.push(body(&fixture.name, BodyShape::Shapes(fixture.shapes), single(&fixture.pose)));
+        for fixture in self.fixtures.iter().filter(|fixture| fixture.drawn) {
+            let shape = BodyShape::Shapes(fixture.shapes.clone());
+            bodies.push(body(fixture.name.clone(), shape, single(&fixture.pose)));
         }
         bodies
     }
 
     fn moving_poses(&self, poses: &mut Vec<Pose>) {
         poses.clear();
-        let base = single(&DPose3::from_translation(self.task.base_position().into()));
-        poses.extend([base, base]);
-        poses.extend(self.pose.links.iter().map(single));
-        poses.push(single(&self.pose.hand));
-        poses.extend(self.world.finger_poses());
+        for (i, arm) in self.arms.iter().enumerate() {
+            let base = single(&arm.base);
+            poses.extend([base, base]);
+            poses.extend(arm.pose.links.iter().map(single));
+            poses.push(single(&arm.pose.hand));
+            poses.extend(self.world.finger_poses(i));
+        }
         poses.extend(self.world.objects());
+        // Fixtures may stand elsewhere in the next episode.
+        poses.extend(self.fixtures.iter().filter(|fixture| fixture.drawn).map(|fixture| single(&fixture.pose)));
     }
 
     fn feed(&self, sink: &mut dyn FnMut(f32)) {
@@ -210,9 +294,11 @@ impl Model for ArmModel {
                 linear.to_array().into_iter().chain(angular.to_array()).for_each(&mut *sink);
             }
         }
-        let JointState { positions, velocities, fingers, finger_velocities } = &self.joints;
-        for numbers in [&positions[..], velocities, fingers, finger_velocities] {
-            numbers.iter().for_each(|number| sink(*number as f32));
+        for arm in &self.arms {
+            let JointState { positions, velocities, fingers, finger_velocities } = &arm.joints;
+            for numbers in [&positions[..], velocities, fingers, finger_velocities] {
+                numbers.iter().for_each(|number| sink(*number as f32));
+            }
         }
     }
 
@@ -221,7 +307,7 @@ impl Model for ArmModel {
     }
 
     fn expert(&self, memory: &mut ExpertMemory) -> Option<Vec<f32>> {
-        self.task.expert(&self.view(), memory).map(Vec::from)
+        self.task.expert(&self.view(), memory)
     }
 
     fn as_arm(&self) -> Option<&ArmModel> {

@@ -80,6 +80,14 @@ pub enum SimError {
         /// How many were given.
         found: usize,
     },
+    /// A state from a file has too few numbers.
+    #[error("the state has {found} numbers where at least {expected} are needed; is it of another task?")]
+    StateLength {
+        /// How many are needed.
+        expected: usize,
+        /// How many were given.
+        found: usize,
+    },
     /// A number that is not finite got into the simulation.
     #[error(
         "{what} is not finite after step {step} of the episode with seed {seed}; the arena stands still until its next reset"

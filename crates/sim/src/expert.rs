@@ -1,5 +1,7 @@
 //! Scripted experts.
 
+mod reach;
+
 use bevy::ecs::component::Component;
 use bevy::math::{DVec3, Vec2};
 use rand::{Rng, RngExt};
@@ -7,29 +9,28 @@ use rand_distr::{Distribution, StandardNormal};
 
 use crate::controller::ACTION_DIM;
 use crate::manipspace::{ManipModel, OracleMemory, Target};
-use crate::task::ArenaView;
+use crate::task::{ArenaView, ArmView};
+
+pub(crate) use reach::angle;
+pub use reach::{Grip, Reach, down, turn_between};
 
 /// What an expert remembers between two steps. Reset with the episode.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ExpertMemory {
-    phase: Phase,
-    /// Control steps in this phase.
-    steps: u32,
+    clocks: [PhaseClock; 2],
     /// What an oracle of OGBench's tasks remembers.
     oracle: Option<Box<OracleMemory>>,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-enum Phase {
-    /// To a point above the object, fingers opening.
-    #[default]
-    Approach,
-    /// Straight down around the object.
-    Descend,
-    /// Fingers closing.
-    Close,
-    /// Up with the object.
-    Lift,
+/// Where one arm's expert is in its plan. Plans number their phases as they like; each starts with phase 0.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct PhaseClock {
+    /// The phase.
+    pub phase: u32,
+    /// Control steps in this phase.
+    pub steps: u32,
+    /// A number that a plan keeps from phase to phase: a chosen angle, say.
+    pub choice: f64,
 }
 
 impl ExpertMemory {
@@ -44,10 +45,34 @@ impl ExpertMemory {
         self.oracle.as_ref().and_then(|oracle| oracle.target())
     }
 
-    fn enter(&mut self, phase: Phase) {
-        *self = Self { phase, ..Self::default() };
+    /// The plan of the first arm, or of an arm alone.
+    pub fn clock(&mut self) -> &mut PhaseClock {
+        &mut self.clocks[0]
+    }
+
+    /// The plans of two arms.
+    pub fn clocks(&mut self) -> &mut [PhaseClock; 2] {
+        &mut self.clocks
     }
 }
+
+impl PhaseClock {
+    /// Goes to a phase. The choice stays.
+    pub fn enter(&mut self, phase: u32) {
+        (self.phase, self.steps) = (phase, 0);
+    }
+}
+
+// Phases of `GraspLift`.
+
+/// To a point above the object, fingers opening.
+const APPROACH: u32 = 0;
+/// Straight down around the object.
+const DESCEND: u32 = 1;
+/// Fingers closing.
+const CLOSING: u32 = 2;
+/// Up with the object.
+const LIFT: u32 = 3;
 
 /// How a scripted expert is disturbed, so that its demonstrations cover more than one path.
 #[derive(Component, Debug, Clone, Copy, Default, PartialEq)]
@@ -86,42 +111,44 @@ impl GraspLift {
 
     pub(crate) fn act(&self, view: &ArenaView<'_>, memory: &mut ExpertMemory) -> [f32; ACTION_DIM] {
         let Some(object) = view.objects.first() else { return [0.0; ACTION_DIM] };
-        let to_object = object.translation - view.grip_site;
+        let arm = view.arm();
+        let memory = memory.clock();
+        let to_object = object.translation - arm.grip_site;
         let horizontal = to_object.truncate().length();
-        let turn = level_and_align(view, object.rotation * DVec3::X);
+        let turn = level_and_align(&arm, object.rotation * DVec3::X);
 
         memory.steps += 1;
         match memory.phase {
-            Phase::Approach => {
+            APPROACH => {
                 if horizontal < ALIGNED && turn.z.abs() < ALIGNED_ANGLE && to_object.z > -HOVER - 0.02 {
-                    memory.enter(Phase::Descend);
+                    memory.enter(DESCEND);
                 }
             }
-            Phase::Descend => {
+            DESCEND => {
                 if horizontal > 2.5 * ALIGNED && to_object.z < -0.5 * HOVER {
-                    memory.enter(Phase::Approach);
+                    memory.enter(APPROACH);
                 } else if to_object.z.abs() < REACHED && horizontal < ALIGNED {
-                    memory.enter(Phase::Close);
+                    memory.enter(CLOSING);
                 }
             }
-            Phase::Close => {
+            CLOSING => {
                 if memory.steps >= CLOSING_STEPS {
-                    memory.enter(if holds(view) { Phase::Lift } else { Phase::Approach });
+                    memory.enter(if holds(&arm) { LIFT } else { APPROACH });
                 }
             }
-            Phase::Lift => {
-                if !holds(view) || to_object.length() > LOST {
-                    memory.enter(Phase::Approach);
+            _ => {
+                if !holds(&arm) || to_object.length() > LOST {
+                    memory.enter(APPROACH);
                 }
             }
         }
 
         let (target, gripper) = match memory.phase {
-            Phase::Approach => (to_object + DVec3::Z * HOVER, OPEN),
-            Phase::Descend => (to_object, OPEN),
-            Phase::Close => (to_object, CLOSE),
+            APPROACH => (to_object + DVec3::Z * HOVER, OPEN),
+            DESCEND => (to_object, OPEN),
+            CLOSING => (to_object, CLOSE),
             // A little higher than needed: the goal must be passed, not approached.
-            Phase::Lift => (DVec3::Z * (self.goal_height + 0.03 - view.grip_site.z), CLOSE),
+            _ => (DVec3::Z * (self.goal_height + 0.03 - arm.grip_site.z), CLOSE),
         };
         let translation = (target * TRANSLATION_GAIN).as_vec3();
         let rotation = (turn * ROTATION_GAIN).as_vec3();
@@ -158,12 +185,12 @@ const TRANSLATION_GAIN: f64 = 50.0;
 const ROTATION_GAIN: f64 = 4.0;
 
 /// Something is between the fingers.
-fn holds(view: &ArenaView<'_>) -> bool {
+fn holds(view: &ArmView) -> bool {
     view.fingers[0] > EMPTY
 }
 
 /// The small rotation that points the hand straight down and lines the fingers up with the object's nearest side.
-fn level_and_align(view: &ArenaView<'_>, side: DVec3) -> DVec3 {
+fn level_and_align(view: &ArmView, side: DVec3) -> DVec3 {
     let level = (view.hand * DVec3::Z).cross(DVec3::NEG_Z);
     let angle = |v: DVec3| f64::from(Vec2::new(v.x as f32, v.y as f32).to_angle());
     let quarter = std::f64::consts::FRAC_PI_2;

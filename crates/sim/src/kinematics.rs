@@ -151,6 +151,13 @@ impl<const N: usize> Chain<N> {
         (mass, sum / mass)
     }
 
+    /// The same arm on a base that stands elsewhere.
+    #[must_use]
+    pub fn on(mut self, base: DPose3) -> Self {
+        self.base = base;
+        self
+    }
+
     /// Forward kinematics.
     #[must_use]
     pub fn pose(&self, joint_positions: &[f64; N]) -> ArmPose<N> {

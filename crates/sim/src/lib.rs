@@ -20,6 +20,7 @@
 
 mod arena;
 mod arm;
+mod arm_scene;
 pub mod check;
 mod controller;
 mod error;
@@ -45,7 +46,7 @@ pub use arena::{SimArena, StateRecord};
 pub use arm::ArmModel;
 pub use controller::ACTION_DIM;
 pub use error::SimError;
-pub use expert::{ExpertMemory, ExpertNoise};
+pub use expert::{ExpertMemory, ExpertNoise, Grip, Reach, down, turn_between};
 pub use kinematics::{ArmPose, Chain};
 pub use manipspace::{
     Arrangement, Bounds, ButtonScene, CameraPose, Crank, CrankGripper, CubeScene, MANIP_TASKS, ManipModel, ManipReward,
@@ -53,7 +54,11 @@ pub use manipspace::{
     SlideScene, SlideState, SuccessTiming, Target, TaskScene,
 };
 pub use model::{BodyPose, BodyShape, Capsule, Model};
+pub use physics::Part;
 pub use plugin::{Arena, SimBody, SimFault, SimFaults, SimPlugin, SimSystems};
 pub use robot::{ARM_JOINTS, Base, BoxCollider, Controller, Gripper, Hand, Home, Inertial, Link, Robot};
 pub use script::Script;
-pub use task::{ArenaView, ArmTask, ControlTask, Lift, LiftScene, Start, Task, TaskOutcome, task, tasks};
+pub use task::{
+    ArenaView, ArmTask, ArmView, Can, ControlTask, Lift, LiftScene, Square, Start, Task, TaskOutcome, observe_arm,
+    observe_object, observe_state, task, task_from_file, tasks,
+};

@@ -1,4 +1,4 @@
-//! One arena's physics world: the robot as a rapier multibody, fixtures and free objects. Z up, metres.
+//! One arena's physics world: arms as rapier multibodies, fixtures and free objects. Z up, metres.
 
 use bevy::math::{DQuat, DVec3, Vec3};
 use bevy_rapier3d::rapier::glamx::DPose3;
@@ -11,10 +11,14 @@ use bevy_rapier3d::rapier::prelude::{
 
 use crate::kinematics::{RigidInertia, half_turn, pose_from_data};
 use crate::robot::{ARM_JOINTS, BoxCollider, Robot};
-use crate::scene::{Fixture, Geometry, Object, PhysicsSettings, Shape, Touches};
+use crate::scene::{Geometry, PhysicsSettings, Shape, Touches};
+use crate::task::Start;
 
-/// The hand and the fingers touch the world, never each other.
-const ROBOT: InteractionGroups = InteractionGroups::new(Group::GROUP_1, Group::GROUP_2, InteractionTestMode::And);
+/// The hand and the fingers touch the world and other arms, never each other.
+pub(crate) const ROBOT: InteractionGroups =
+    InteractionGroups::new(Group::GROUP_1, Group::GROUP_2.union(Group::GROUP_4), InteractionTestMode::And);
+const ARMS: [InteractionGroups; 2] =
+    [ROBOT, InteractionGroups::new(Group::GROUP_4, Group::GROUP_2.union(Group::GROUP_1), InteractionTestMode::And)];
 const WORLD: InteractionGroups = InteractionGroups::new(Group::GROUP_2, Group::ALL, InteractionTestMode::And);
 /// A fence touches objects, and the robot reaches through it.
 const FENCE: InteractionGroups = InteractionGroups::new(Group::GROUP_3, Group::GROUP_2, InteractionTestMode::And);
@@ -35,14 +39,53 @@ pub(crate) struct JointState {
     pub(crate) finger_velocities: [f64; FINGERS],
 }
 
-/// The physics of one arena.
-pub(crate) struct World {
-    rapier: PhysicsWorld,
+/// What an arm's controllers ask of a physics step.
+pub(crate) struct ArmDrive<'a> {
+    pub(crate) joints: &'a JointState,
+    /// Joint axes in the world.
+    pub(crate) axes: &'a [DVec3; ARM_JOINTS],
+    /// Torques about the axes.
+    pub(crate) torques: [f64; ARM_JOINTS],
+    /// Direction in which the left finger opens.
+    pub(crate) opening_axis: DVec3,
+    /// Force on each finger towards opening.
+    pub(crate) finger_force: f64,
+}
+
+/// An arm with its gripper among the bodies.
+struct ArmBodies {
     links: [RigidBodyHandle; ARM_JOINTS],
     fingers: [RigidBodyHandle; FINGERS],
     multibody: Option<MultibodyIndex>,
     limits: [[f64; 2]; ARM_JOINTS + FINGERS],
+    colliders: Vec<Option<ColliderHandle>>,
+}
+
+/// Something with colliders, to ask what it touches. The numbers are places in lists of the initial state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// Hand and fingers of an arm.
+    Gripper(usize),
+    /// An object.
+    Object(usize),
+    /// One shape of an object.
+    ObjectShape(usize, usize),
+    /// A fixture.
+    Fixture(usize),
+    /// One shape of a fixture.
+    FixtureShape(usize, usize),
+}
+
+/// Two surfaces nearer than this touch, metres: contacts are soft by a fraction of it.
+const TOUCHING: f32 = 2e-4;
+
+/// The physics of one arena.
+pub(crate) struct World {
+    rapier: PhysicsWorld,
+    arms: Vec<ArmBodies>,
     objects: Vec<RigidBodyHandle>,
+    object_colliders: Vec<Vec<Option<ColliderHandle>>>,
+    fixture_colliders: Vec<Vec<Option<ColliderHandle>>>,
     dt: f64,
 }
 
@@ -58,14 +101,7 @@ pub(crate) fn double(pose: &Pose) -> DPose3 {
 
 impl World {
     /// Builds everything anew. Two worlds built from the same arguments behave the same to the bit.
-    pub(crate) fn new(
-        robot: &Robot,
-        base_position: [f64; 3],
-        joint_positions: &[f64; ARM_JOINTS],
-        fixtures: &[Fixture],
-        objects: &[Object],
-        settings: &PhysicsSettings,
-    ) -> Self {
+    pub(crate) fn new(robot: &Robot, bases: &[DPose3], start: &Start, settings: &PhysicsSettings) -> Self {
         let dt = settings.control_period_secs / f64::from(settings.substeps);
         let mut rapier = PhysicsWorld {
             gravity: Vector::new(0.0, 0.0, settings.gravity as f32),
@@ -73,69 +109,45 @@ impl World {
             ..PhysicsWorld::default()
         };
 
-        for fixture in fixtures {
-            let body = rapier.insert_body(RigidBodyBuilder::fixed().pose(single(&fixture.pose)));
-            insert_shapes(&mut rapier, body, &fixture.shapes);
-        }
-
-        let base =
-            rapier.insert_body(RigidBodyBuilder::fixed().pose(single(&DPose3::from_translation(base_position.into()))));
-        let mut links = [base; ARM_JOINTS];
-        let mut parent = base;
-        for (handle, link) in links.iter_mut().zip(&robot.links) {
-            *handle = rapier.insert_body(robot_body(&RigidInertia::sum(&link.inertials)));
-            let mut joint = GenericJoint { locked_axes: !JointAxesMask::ANG_Z, ..GenericJoint::default() };
-            joint.local_frame1 = single(&pose_from_data(link.position, link.rpy));
-            rapier.multibody_joints.insert(parent, *handle, joint, false);
-            parent = *handle;
-        }
-        let hand = pose_from_data(robot.hand.position, robot.hand.rpy);
-        for shape in &robot.hand.colliders {
-            insert_box(&mut rapier, parent, &hand, shape);
-        }
-        let mut fingers = [base; FINGERS];
-        let mass = RigidInertia::sum(&robot.gripper.inertials);
-        for (handle, rotation) in fingers.iter_mut().zip([DQuat::IDENTITY, half_turn()]) {
-            *handle = rapier.insert_body(robot_body(&mass));
-            for shape in &robot.gripper.colliders {
-                insert_box(&mut rapier, *handle, &DPose3::IDENTITY, shape);
-            }
-            let mut joint = GenericJoint { locked_axes: !JointAxesMask::LIN_Y, ..GenericJoint::default() };
-            joint.local_frame1 = single(&(hand * DPose3::from_parts(robot.gripper.position.into(), rotation)));
-            rapier.multibody_joints.insert(parent, *handle, joint, false);
-        }
-
-        let objects = objects
+        let fixture_colliders = start
+            .fixtures
+            .iter()
+            .map(|fixture| {
+                let body = rapier.insert_body(RigidBodyBuilder::fixed().pose(single(&fixture.pose)));
+                insert_shapes(&mut rapier, body, &fixture.shapes)
+            })
+            .collect();
+        let groups = ARMS.iter().cycle();
+        let arms: Vec<_> =
+            bases.iter().zip(groups).map(|(base, groups)| insert_arm(&mut rapier, robot, base, *groups)).collect();
+        let (objects, object_colliders) = start
+            .objects
             .iter()
             .map(|object| {
                 let [linear, angular] = object.damping.map(|damping| damping as f32);
                 let body = RigidBodyBuilder::dynamic().pose(single(&object.pose)).can_sleep(false);
                 let body = rapier.insert_body(body.linear_damping(linear).angular_damping(angular));
-                insert_shapes(&mut rapier, body, &object.shapes);
-                body
+                (body, insert_shapes(&mut rapier, body, &object.shapes))
             })
-            .collect();
-
-        let mut limits = [robot.gripper.travel; ARM_JOINTS + FINGERS];
-        for (limit, link) in limits.iter_mut().zip(&robot.links) {
-            *limit = link.limits;
+            .unzip();
+        let mut world = Self { rapier, arms, objects, object_colliders, fixture_colliders, dt };
+        for (arm, joint_positions) in start.joint_positions.iter().enumerate() {
+            world.place_robot(robot, arm, joint_positions);
         }
-        let multibody = rapier.multibody_joints.rigid_body_link(base).map(|link| link.multibody);
-        let mut world = Self { rapier, links, fingers, multibody, limits, objects, dt };
-        world.place_robot(robot, joint_positions);
         world
     }
 
     /// Sets joint positions and everything about the multibody that rapier does not take from joints.
-    fn place_robot(&mut self, robot: &Robot, joint_positions: &[f64; ARM_JOINTS]) {
+    fn place_robot(&mut self, robot: &Robot, arm: usize, joint_positions: &[f64; ARM_JOINTS]) {
         let PhysicsWorld { bodies, colliders, multibody_joints, .. } = &mut self.rapier;
-        for handle in self.links.iter().chain(&self.fingers) {
+        let Some(arm) = self.arms.get(arm) else { return };
+        for handle in arm.links.iter().chain(&arm.fingers) {
             if let Some(body) = bodies.get_mut(*handle) {
                 body.recompute_mass_properties_from_colliders(colliders);
             }
         }
-        let finger_ids = self.fingers.map(|handle| multibody_joints.rigid_body_link(handle).map_or(0, |link| link.id));
-        let Some(multibody) = self.multibody.and_then(|index| multibody_joints.get_multibody_mut(index)) else {
+        let finger_ids = arm.fingers.map(|handle| multibody_joints.rigid_body_link(handle).map_or(0, |link| link.id));
+        let Some(multibody) = arm.multibody.and_then(|index| multibody_joints.get_multibody_mut(index)) else {
             return;
         };
         multibody.set_self_contacts_enabled(false);
@@ -167,8 +179,8 @@ impl World {
         multibody.update_rigid_bodies(bodies, true);
     }
 
-    fn multibody(&self) -> Option<&Multibody> {
-        self.rapier.multibody_joints.get_multibody(self.multibody?)
+    fn multibody(&self, arm: usize) -> Option<&Multibody> {
+        self.rapier.multibody_joints.get_multibody(self.arms.get(arm)?.multibody?)
     }
 
     /// Length of a physics step.
@@ -176,15 +188,15 @@ impl World {
         self.dt
     }
 
-    /// Joint positions and velocities.
-    pub(crate) fn joints(&self) -> JointState {
+    /// Joint positions and velocities of the `arm`-th arm.
+    pub(crate) fn joints(&self, arm: usize) -> JointState {
         let mut state = JointState {
             positions: [0.0; ARM_JOINTS],
             velocities: [0.0; ARM_JOINTS],
             fingers: [0.0; FINGERS],
             finger_velocities: [0.0; FINGERS],
         };
-        let Some(multibody) = self.multibody() else { return state };
+        let Some(multibody) = self.multibody(arm) else { return state };
         let positions = state.positions.iter_mut().chain(&mut state.fingers);
         for (i, (position, link)) in positions.zip(multibody.links().skip(1)).enumerate() {
             *position = f64::from(link.joint().coords()[if i < ARM_JOINTS { ANG_Z } else { LIN_Y }]);
@@ -196,56 +208,60 @@ impl World {
         state
     }
 
-    /// One physics step under motor torques (about `axes`, world frame) and a force on each finger towards opening.
-    pub(crate) fn step(
-        &mut self,
-        joints: &JointState,
-        axes: &[DVec3; ARM_JOINTS],
-        torques: &[f64; ARM_JOINTS],
-        opening_axis: DVec3,
-        finger_force: f64,
-    ) {
-        self.enable_near_limits(joints);
+    /// Takes over what an arm's motors do in the next physics step.
+    pub(crate) fn drive(&mut self, arm: usize, drive: &ArmDrive<'_>) {
+        let Some(arm) = self.arms.get(arm) else { return };
+        enable_near_limits(&mut self.rapier, arm, drive.joints, self.dt);
         let bodies = &mut self.rapier.bodies;
         // A motor turns its link forward and the link before it backward.
-        for (i, handle) in self.links.iter().enumerate() {
+        for (i, handle) in arm.links.iter().enumerate() {
             let Some(body) = bodies.get_mut(*handle) else { continue };
-            let mut torque = axes[i] * torques[i];
+            let mut torque = drive.axes[i] * drive.torques[i];
             if i + 1 < ARM_JOINTS {
-                torque -= axes[i + 1] * torques[i + 1];
+                torque -= drive.axes[i + 1] * drive.torques[i + 1];
             }
             body.reset_torques(false);
             body.add_torque(torque.as_vec3(), false);
         }
         // The two forces are opposite and on one line, so the hand feels no reaction.
-        for (handle, sign) in self.fingers.iter().zip([1.0, -1.0]) {
+        for (handle, sign) in arm.fingers.iter().zip([1.0, -1.0]) {
             if let Some(body) = bodies.get_mut(*handle) {
                 body.reset_forces(false);
-                body.add_force((opening_axis * (sign * finger_force)).as_vec3(), false);
+                body.add_force((drive.opening_axis * (sign * drive.finger_force)).as_vec3(), false);
             }
         }
+    }
+
+    /// One physics step.
+    pub(crate) fn step(&mut self) {
         self.rapier.step();
     }
 
-    /// A limit costs a constraint per step, so only joints that could reach theirs within a few steps get one.
-    fn enable_near_limits(&mut self, joints: &JointState) {
-        let joint_set = &mut self.rapier.multibody_joints;
-        let Some(multibody) = self.multibody.and_then(|index| joint_set.get_multibody_mut(index)) else { return };
-        let positions = joints.positions.iter().chain(&joints.fingers);
-        let velocities = joints.velocities.iter().chain(&joints.finger_velocities);
-        for (i, (((link, limits), position), velocity)) in
-            multibody.links_mut().skip(1).zip(&self.limits).zip(positions).zip(velocities).enumerate()
-        {
-            let reach = 3.0 * self.dt * velocity.abs();
-            let near = position - reach < limits[0] || position + reach > limits[1];
-            let axis = if i < ARM_JOINTS { JointAxis::AngZ } else { JointAxis::LinY };
-            let data = &mut link.joint.data;
-            if near {
-                data.set_limits(axis, limits.map(|limit| limit as f32));
-            } else {
-                data.limit_axes = JointAxesMask::empty();
-            }
-        }
+    /// Whether two parts touch.
+    pub(crate) fn touching(&self, one: Part, other: Part) -> bool {
+        let others = self.colliders(other);
+        self.colliders(one).iter().flatten().any(|a| {
+            others.iter().flatten().any(|b| {
+                let pair = self.rapier.narrow_phase.contact_pair(*a, *b);
+                pair.is_some_and(|pair| {
+                    let mut points = pair.manifolds.iter().flat_map(|manifold| &manifold.points);
+                    points.any(|point| point.dist < TOUCHING)
+                })
+            })
+        })
+    }
+
+    fn colliders(&self, part: Part) -> &[Option<ColliderHandle>] {
+        let all =
+            |bodies: &'_ [Vec<Option<ColliderHandle>>], body: usize| bodies.get(body).map_or(0..0, |b| 0..b.len());
+        let (list, range) = match part {
+            Part::Gripper(arm) => return self.arms.get(arm).map_or(&[], |arm| &arm.colliders),
+            Part::Object(body) => (self.object_colliders.get(body), all(&self.object_colliders, body)),
+            Part::ObjectShape(body, shape) => (self.object_colliders.get(body), shape..shape + 1),
+            Part::Fixture(body) => (self.fixture_colliders.get(body), all(&self.fixture_colliders, body)),
+            Part::FixtureShape(body, shape) => (self.fixture_colliders.get(body), shape..shape + 1),
+        };
+        list.and_then(|list| list.get(range)).unwrap_or_default()
     }
 
     /// Poses of all objects.
@@ -275,19 +291,77 @@ impl World {
         !self.rapier.quarantine().is_empty()
     }
 
-    /// Poses of the links and fingers, as the physics has them.
+    /// Poses of the links and fingers of all arms, as the physics has them.
     pub(crate) fn robot_poses(&self) -> impl Iterator<Item = &Pose> {
-        self.links
+        self.arms
             .iter()
-            .chain(&self.fingers)
+            .flat_map(|arm| arm.links.iter().chain(&arm.fingers))
             .filter_map(|handle| self.rapier.bodies.get(*handle))
             .map(|body| body.position())
     }
 
-    /// Poses of the two fingers.
-    pub(crate) fn finger_poses(&self) -> [Pose; FINGERS] {
-        self.fingers.map(|handle| self.rapier.bodies.get(handle).map_or(Pose::IDENTITY, |body| *body.position()))
+    /// Poses of the two fingers of the `arm`-th arm.
+    pub(crate) fn finger_poses(&self, arm: usize) -> [Pose; FINGERS] {
+        let pose = |handle| self.rapier.bodies.get(handle).map_or(Pose::IDENTITY, |body| *body.position());
+        self.arms.get(arm).map_or([Pose::IDENTITY; FINGERS], |arm| arm.fingers.map(pose))
     }
+}
+
+/// A limit costs a constraint per step, so only joints that could reach theirs within a few steps get one.
+fn enable_near_limits(rapier: &mut PhysicsWorld, arm: &ArmBodies, joints: &JointState, dt: f64) {
+    let joint_set = &mut rapier.multibody_joints;
+    let Some(multibody) = arm.multibody.and_then(|index| joint_set.get_multibody_mut(index)) else { return };
+    let positions = joints.positions.iter().chain(&joints.fingers);
+    let velocities = joints.velocities.iter().chain(&joints.finger_velocities);
+    for (i, (((link, limits), position), velocity)) in
+        multibody.links_mut().skip(1).zip(&arm.limits).zip(positions).zip(velocities).enumerate()
+    {
+        let reach = 3.0 * dt * velocity.abs();
+        let near = position - reach < limits[0] || position + reach > limits[1];
+        let axis = if i < ARM_JOINTS { JointAxis::AngZ } else { JointAxis::LinY };
+        let data = &mut link.joint.data;
+        if near {
+            data.set_limits(axis, limits.map(|limit| limit as f32));
+        } else {
+            data.limit_axes = JointAxesMask::empty();
+        }
+    }
+}
+
+/// The robot's bodies, joints and colliders.
+fn insert_arm(rapier: &mut PhysicsWorld, robot: &Robot, base: &DPose3, groups: InteractionGroups) -> ArmBodies {
+    let base = rapier.insert_body(RigidBodyBuilder::fixed().pose(single(base)));
+    let mut links = [base; ARM_JOINTS];
+    let mut parent = base;
+    for (handle, link) in links.iter_mut().zip(&robot.links) {
+        *handle = rapier.insert_body(robot_body(&RigidInertia::sum(&link.inertials)));
+        let mut joint = GenericJoint { locked_axes: !JointAxesMask::ANG_Z, ..GenericJoint::default() };
+        joint.local_frame1 = single(&pose_from_data(link.position, link.rpy));
+        rapier.multibody_joints.insert(parent, *handle, joint, false);
+        parent = *handle;
+    }
+    let hand = pose_from_data(robot.hand.position, robot.hand.rpy);
+    let mut colliders = Vec::new();
+    for shape in &robot.hand.colliders {
+        colliders.push(Some(insert_box(rapier, parent, &hand, shape, groups)));
+    }
+    let mut fingers = [base; FINGERS];
+    let mass = RigidInertia::sum(&robot.gripper.inertials);
+    for (handle, rotation) in fingers.iter_mut().zip([DQuat::IDENTITY, half_turn()]) {
+        *handle = rapier.insert_body(robot_body(&mass));
+        for shape in &robot.gripper.colliders {
+            colliders.push(Some(insert_box(rapier, *handle, &DPose3::IDENTITY, shape, groups)));
+        }
+        let mut joint = GenericJoint { locked_axes: !JointAxesMask::LIN_Y, ..GenericJoint::default() };
+        joint.local_frame1 = single(&(hand * DPose3::from_parts(robot.gripper.position.into(), rotation)));
+        rapier.multibody_joints.insert(parent, *handle, joint, false);
+    }
+    let mut limits = [robot.gripper.travel; ARM_JOINTS + FINGERS];
+    for (limit, link) in limits.iter_mut().zip(&robot.links) {
+        *limit = link.limits;
+    }
+    let multibody = rapier.multibody_joints.rigid_body_link(base).map(|link| link.multibody);
+    ArmBodies { links, fingers, multibody, limits, colliders }
 }
 
 pub(crate) fn integration_parameters(settings: &PhysicsSettings, dt: f64) -> IntegrationParameters {
@@ -324,13 +398,17 @@ pub(crate) fn robot_body(mass: &RigidInertia) -> RigidBodyBuilder {
     )
 }
 
-/// Shapes of a fixture or an object as colliders of its body.
-pub(crate) fn insert_shapes(rapier: &mut PhysicsWorld, body: RigidBodyHandle, shapes: &[Shape]) {
-    for shape in shapes {
+/// Shapes of a fixture or an object as colliders of its body, one for each shape that touches something.
+pub(crate) fn insert_shapes(
+    rapier: &mut PhysicsWorld,
+    body: RigidBodyHandle,
+    shapes: &[Shape],
+) -> Vec<Option<ColliderHandle>> {
+    let mut insert = |shape: &Shape| {
         let groups = match shape.touches {
             Touches::Everything => WORLD,
             Touches::Objects => FENCE,
-            Touches::Nothing => continue,
+            Touches::Nothing => return None,
         };
         let mut pose = shape.pose;
         let builder = match shape.geometry {
@@ -347,8 +425,9 @@ pub(crate) fn insert_shapes(rapier: &mut PhysicsWorld, body: RigidBodyHandle, sh
             Geometry::Ball(radius) => ColliderBuilder::ball(radius as f32),
         };
         let builder = builder.position(single(&pose)).density(shape.density as f32);
-        rapier.insert_collider(collider(builder, shape.friction, groups), Some(body));
-    }
+        Some(rapier.insert_collider(collider(builder, shape.friction, groups), Some(body)))
+    };
+    shapes.iter().map(&mut insert).collect()
 }
 
 /// The quarter turn about x that takes the y axis to the z axis.
@@ -361,9 +440,10 @@ pub(crate) fn insert_box(
     body: RigidBodyHandle,
     frame: &DPose3,
     shape: &BoxCollider,
+    groups: InteractionGroups,
 ) -> ColliderHandle {
     let [x, y, z] = shape.half_extents.map(|half| half as f32);
     let pose = *frame * DPose3::from_translation(shape.position.into());
     let builder = ColliderBuilder::cuboid(x, y, z).position(single(&pose)).density(0.0);
-    rapier.insert_collider(collider(builder, shape.friction, ROBOT), Some(body))
+    rapier.insert_collider(collider(builder, shape.friction, groups), Some(body))
 }

@@ -1,12 +1,16 @@
 //! What scene files of all tasks share: where the robot stands, fixtures, objects, physics settings.
 
+use std::path::Path;
+
 use bevy_rapier3d::rapier::glamx::DPose3;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::SimError;
+use crate::kinematics::pose_from_data;
 use crate::shape;
 
+pub use crate::arm_scene::{ArmScene, Spread};
 pub use crate::shape::{Geometry, Look, Shape, Touches};
 
 /// Where the robot stands and how it starts.
@@ -15,8 +19,38 @@ pub use crate::shape::{Geometry, Look, Shape, Touches};
 pub struct RobotPlacement {
     /// Position of the base link, metres.
     pub base_position: [f64; 3],
+    /// Orientation of the base link: a turn about z, radians.
+    #[serde(default)]
+    pub base_yaw: f64,
     /// Standard deviation of the joint positions at reset, radians.
     pub joint_noise_std: f64,
+}
+
+impl RobotPlacement {
+    /// Pose of the base link.
+    #[must_use]
+    pub fn base(&self) -> DPose3 {
+        pose_from_data(self.base_position, [0.0, 0.0, self.base_yaw])
+    }
+
+    pub(crate) fn validate(&self, file: &str, name: &str) -> Result<(), SimError> {
+        let wrong = |field: &str, number: f64, expected: &str| SimError::Value {
+            file: file.to_owned(),
+            field: format!("{name}.{field}"),
+            value: number.to_string(),
+            expected: expected.to_owned(),
+        };
+        if let Some(number) = self.base_position.iter().find(|number| !number.is_finite()) {
+            return Err(wrong("base_position", *number, "it must be a finite number"));
+        }
+        if !self.base_yaw.is_finite() {
+            return Err(wrong("base_yaw", self.base_yaw, "it must be a finite number"));
+        }
+        if !(self.joint_noise_std >= 0.0 && self.joint_noise_std.is_finite()) {
+            return Err(wrong("joint_noise_std", self.joint_noise_std, "it must be zero or more"));
+        }
+        Ok(())
+    }
 }
 
 /// A fixed box.
@@ -81,13 +115,16 @@ pub struct Fixture {
     /// Whether it is one of the arena's bodies that are drawn.
     #[serde(default = "yes")]
     pub drawn: bool,
+    /// How far the pose may be from `pose` at reset.
+    #[serde(default)]
+    pub spread: Spread,
 }
 
 impl Fixture {
     /// A drawn fixture without shapes.
     #[must_use]
     pub fn new(name: &str, pose: DPose3) -> Self {
-        Self { name: name.to_owned(), pose, shapes: Vec::new(), drawn: true }
+        Self { name: name.to_owned(), pose, shapes: Vec::new(), drawn: true, spread: Spread::default() }
     }
 
     /// Refuses sizes and places that make no sense; `file` and `field` name the fixture in errors.
@@ -95,6 +132,7 @@ impl Fixture {
     /// # Errors
     /// [`SimError::Value`].
     pub fn validate(&self, file: &str, field: &str) -> Result<(), SimError> {
+        self.spread.validate(file, &format!("{field}.spread"))?;
         validate_body(file, field, &self.pose, &self.shapes)
     }
 }
@@ -113,13 +151,16 @@ pub struct Object {
     /// Which part of its linear and of its angular velocity it loses per second in the air, 1/s.
     #[serde(default)]
     pub damping: [f64; 2],
+    /// How far the pose may be from `pose` at reset.
+    #[serde(default)]
+    pub spread: Spread,
 }
 
 impl Object {
     /// An object without shapes.
     #[must_use]
     pub fn new(name: &str, pose: DPose3) -> Self {
-        Self { name: name.to_owned(), pose, shapes: Vec::new(), damping: [0.0; 2] }
+        Self { name: name.to_owned(), pose, shapes: Vec::new(), damping: [0.0; 2], spread: Spread::default() }
     }
 
     /// Refuses sizes, masses and places that make no sense; `file` and `field` name the object in errors.
@@ -127,6 +168,7 @@ impl Object {
     /// # Errors
     /// [`SimError::Value`].
     pub fn validate(&self, file: &str, field: &str) -> Result<(), SimError> {
+        self.spread.validate(file, &format!("{field}.spread"))?;
         validate_body(file, field, &self.pose, &self.shapes)?;
         let wrong = |name: &str, value: String, expected: &str| SimError::Value {
             file: file.to_owned(),
@@ -222,6 +264,11 @@ impl PhysicsSettings {
         }
         Ok(())
     }
+}
+
+/// The text of a file.
+pub(crate) fn read(path: &Path) -> Result<String, SimError> {
+    std::fs::read_to_string(path).map_err(|error| SimError::Read { path: path.to_owned(), message: error.to_string() })
 }
 
 /// Reads a scene from TOML text; `file` names it in errors.

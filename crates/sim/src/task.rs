@@ -2,23 +2,28 @@
 
 mod control;
 mod lift;
+mod robomimic;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use bevy::math::{DQuat, DVec3};
 use bevy_rapier3d::rapier::glamx::DPose3;
 use onestep_agent::AgentSpec;
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
 
 use crate::SimError;
-use crate::controller::ACTION_DIM;
 use crate::expert::ExpertMemory;
 use crate::manipspace::{MANIP_TASKS, ManipTask};
 use crate::model::Model;
+use crate::physics::{Part, World};
 use crate::robot::{ARM_JOINTS, Robot};
-use crate::scene::{Fixture, Object, PhysicsSettings};
+use crate::scene::{self, ArmScene, Fixture, Object};
 
 pub use control::ControlTask;
 pub use lift::{Lift, LiftScene};
+pub use robomimic::{Can, Square, observe_arm, observe_object, observe_state};
 
 /// A task in an arena: what a policy must know, and the mechanism that answers to its actions.
 pub trait Task: std::fmt::Debug + Send + Sync + 'static {
@@ -47,21 +52,14 @@ pub trait Task: std::fmt::Debug + Send + Sync + 'static {
     fn model(self: Arc<Self>, robot: &Arc<Robot>, seed: u64) -> Box<dyn Model>;
 }
 
-/// A task for an arm with a gripper, simulated by [`ArmModel`](crate::ArmModel).
+/// A task for arms with grippers, simulated by [`ArmModel`](crate::ArmModel).
 ///
-/// Everything is in the benchmark's frame (Z up, metres), where the task's published numbers live.
+/// A task of one's own is a scene file and this trait, of which three methods are needed: what there is, what is seen
+/// of it, and when it is done. The example `own_task` has one. Everything is in the benchmark's frame (Z up, metres),
+/// where the tasks' published numbers live.
 pub trait ArmTask: Task {
-    /// How physics is stepped.
-    fn physics(&self) -> &PhysicsSettings;
-
-    /// Position of the robot's base.
-    fn base_position(&self) -> [f64; 3];
-
-    /// What stands still.
-    fn fixtures(&self) -> Vec<Fixture>;
-
-    /// The initial state for a seed. The same seed gives the same state.
-    fn start(&self, robot: &Robot, seed: u64) -> Start;
+    /// Robots, fixtures, objects, physics.
+    fn scene(&self) -> &ArmScene;
 
     /// Writes the observation vector, laid out as [`Task::spec`] says.
     fn observe(&self, view: &ArenaView<'_>, observation: &mut Vec<f32>);
@@ -69,8 +67,14 @@ pub trait ArmTask: Task {
     /// What a state means for the task.
     fn outcome(&self, view: &ArenaView<'_>) -> TaskOutcome;
 
-    /// A scripted expert's action in a state, without noise, if there is an expert.
-    fn expert(&self, _view: &ArenaView<'_>, _memory: &mut ExpertMemory) -> Option<[f32; ACTION_DIM]> {
+    /// The initial state for a seed: as the scene says, if the task does not know better. The same seed gives the same
+    /// state.
+    fn start(&self, robot: &Robot, seed: u64) -> Start {
+        self.scene().start(robot, &mut ChaCha8Rng::seed_from_u64(seed))
+    }
+
+    /// A scripted expert's action in a state, without noise, if there is an expert. Seven numbers for each arm.
+    fn expert(&self, _view: &ArenaView<'_>, _memory: &mut ExpertMemory) -> Option<Vec<f32>> {
         None
     }
 }
@@ -78,25 +82,76 @@ pub trait ArmTask: Task {
 /// An initial state.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Start {
-    /// Joint positions of the arm.
-    pub joint_positions: [f64; ARM_JOINTS],
+    /// Joint positions of each arm.
+    pub joint_positions: Vec<[f64; ARM_JOINTS]>,
     /// The free objects.
     pub objects: Vec<Object>,
+    /// What stands still.
+    pub fixtures: Vec<Fixture>,
 }
 
-/// What a task may see of its arena.
-#[derive(Debug, Clone, Copy)]
-pub struct ArenaView<'a> {
+/// What a task may see of an arm.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ArmView {
     /// The grip site, between the finger tips.
     pub grip_site: DVec3,
     /// Orientation of the hand's body.
     pub hand: DQuat,
     /// Position of the left and of the right finger, 0 closed.
     pub fingers: [f64; 2],
+}
+
+impl Default for ArmView {
+    fn default() -> Self {
+        Self { grip_site: DVec3::ZERO, hand: DQuat::IDENTITY, fingers: [0.0; 2] }
+    }
+}
+
+/// What a task may see of its arena.
+#[derive(Clone, Copy)]
+pub struct ArenaView<'a> {
+    /// The arms.
+    pub arms: &'a [ArmView],
     /// Poses of the objects, in the order of [`Start::objects`].
     pub objects: &'a [DPose3],
     /// Half extents of the boxes around the objects, along the objects' axes.
     pub half_extents: &'a [DVec3],
+    /// Poses of the fixtures, in the order of [`Start::fixtures`].
+    pub fixtures: &'a [DPose3],
+    /// To ask for contacts; there are none in a state without a world.
+    pub(crate) world: Option<&'a World>,
+}
+
+impl ArenaView<'_> {
+    /// The first arm.
+    #[must_use]
+    pub fn arm(&self) -> ArmView {
+        self.arms.first().copied().unwrap_or_default()
+    }
+
+    /// Pose of an object; the identity if there is none of that number.
+    #[must_use]
+    pub fn object(&self, index: usize) -> DPose3 {
+        self.objects.get(index).copied().unwrap_or(DPose3::IDENTITY)
+    }
+
+    /// Pose of a fixture; the identity if there is none of that number.
+    #[must_use]
+    pub fn fixture(&self, index: usize) -> DPose3 {
+        self.fixtures.get(index).copied().unwrap_or(DPose3::IDENTITY)
+    }
+
+    /// Whether two parts touch.
+    #[must_use]
+    pub fn touching(&self, one: Part, other: Part) -> bool {
+        self.world.is_some_and(|world| world.touching(one, other))
+    }
+}
+
+impl std::fmt::Debug for ArenaView<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ArenaView").field("arms", &self.arms).field("objects", &self.objects).finish_non_exhaustive()
+    }
 }
 
 /// What a state means for the task.
@@ -110,12 +165,22 @@ pub struct TaskOutcome {
     pub success: bool,
 }
 
+impl TaskOutcome {
+    /// What the benchmarks' sparse tasks say: the episode ends with success; each step before costs 1.
+    #[must_use]
+    pub fn sparse(success: bool) -> Self {
+        Self { reward: if success { 0.0 } else { -1.0 }, terminated: success, success }
+    }
+}
+
 /// Names of all tasks. Those of OGBench have five each, by number: `cube-double-task1` to `cube-double-task5`; without a
 /// number the benchmark's default is meant.
 #[must_use]
 pub fn tasks() -> &'static [&'static str] {
     &[
         "lift",
+        "can",
+        "square",
         "cube-single",
         "cube-double",
         "cube-triple",
@@ -139,6 +204,8 @@ pub fn tasks() -> &'static [&'static str] {
 pub fn task(name: &str) -> Result<Arc<dyn Task>, SimError> {
     match name {
         "lift" => Ok(Arc::new(Lift::new(LiftScene::embedded()?))),
+        "can" => Ok(Arc::new(Can::embedded()?)),
+        "square" => Ok(Arc::new(Square::embedded()?)),
         "inverted-pendulum" => Ok(Arc::new(ControlTask::InvertedPendulum)),
         "inverted-double-pendulum" => Ok(Arc::new(ControlTask::InvertedDoublePendulum)),
         "reacher" => Ok(Arc::new(ControlTask::Reacher)),
@@ -161,6 +228,29 @@ pub fn task(name: &str) -> Result<Arc<dyn Task>, SimError> {
                 suggestion: nearest.map(|(_, known)| (*known).to_owned()),
             })
         }
+    }
+}
+
+/// One of our arm tasks in a scene file of one's own. Which task it is, the file says.
+///
+/// # Errors
+/// [`SimError::Read`], [`SimError::Parse`] or [`SimError::Value`], with the file and the field; a task that has no scene
+/// file is [`SimError::UnknownTask`].
+pub fn task_from_file(path: &Path) -> Result<Arc<dyn Task>, SimError> {
+    #[derive(serde::Deserialize)]
+    struct Head {
+        task: String,
+    }
+    let (file, text) = (path.display().to_string(), scene::read(path)?);
+    match scene::parse::<Head>(&file, &text)?.task.as_str() {
+        "lift" => Ok(Arc::new(Lift::new(LiftScene::parse(&file, &text)?))),
+        "can" => Ok(Arc::new(Can::parse(&file, &text)?)),
+        "square" => Ok(Arc::new(Square::parse(&file, &text)?)),
+        other => Err(SimError::UnknownTask {
+            name: other.to_owned(),
+            known: "lift, can, square".to_owned(),
+            suggestion: None,
+        }),
     }
 }
 

@@ -98,7 +98,8 @@ fn dress_bodies(
         for child in children.into_iter().flatten().filter(|child| worn.contains(**child)) {
             commands.entity(*child).despawn();
         }
-        let name: &str = &body.name;
+        // Further arms have the same parts behind a prefix.
+        let name = body.name.rsplit('/').next().unwrap_or_default();
         let dresses = if looks.robot.parts(name).is_some() {
             looks.link(name, &mut meshes, &mut materials)
         } else {

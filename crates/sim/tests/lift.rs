@@ -66,8 +66,8 @@ fn initial_states_lie_where_the_benchmark_has_them() {
         assert!(cube.x.abs() <= 0.03 && cube.y.abs() <= 0.03);
         assert!(view.half_extents[0].min_element() >= 0.02 && view.half_extents[0].max_element() <= 0.022);
         assert!((cube.z - 0.81 - view.half_extents[0].z).abs() < 1e-6);
-        sum += view.grip_site;
-        spread += (view.grip_site - DVec3::new(-0.104, 0.0, 1.012)).length_squared();
+        sum += view.arm().grip_site;
+        spread += (view.arm().grip_site - DVec3::new(-0.104, 0.0, 1.012)).length_squared();
     }
     assert!((sum / n as f64 - DVec3::new(-0.104, 0.0, 1.012)).length() < 0.004);
     let spread = (spread / n as f64 / 3.0).sqrt();
@@ -78,11 +78,11 @@ fn initial_states_lie_where_the_benchmark_has_them() {
 fn zero_action_does_not_drift() {
     for seed in 0..5 {
         let mut arena = arena(seed);
-        let start = arena.view().unwrap().grip_site;
+        let start = arena.view().unwrap().arm().grip_site;
         for _ in 0..40 {
             arena.step(&[0.0; ACTION_DIM]).unwrap();
         }
-        let drift = (arena.view().unwrap().grip_site - start).length();
+        let drift = (arena.view().unwrap().arm().grip_site - start).length();
         assert!(drift < 1e-4, "{drift} m in 2 s");
     }
 }
@@ -91,26 +91,26 @@ fn zero_action_does_not_drift() {
 fn the_arm_answers_as_in_robosuite() {
     // Millimetres along x. robosuite's own first figure is low because it reports poses of one physics step before.
     let mut arena = arena_without_noise();
-    let start = arena.view().unwrap().grip_site.x;
+    let start = arena.view().unwrap().arm().grip_site.x;
     for (i, (expected, tolerance)) in [(5.5, 0.9), (10.0, 0.4), (11.1, 0.4), (11.6, 0.4)].into_iter().enumerate() {
         arena.step(&action(0, if i == 0 { 1.0 } else { 0.0 })).unwrap();
-        let moved = (arena.view().unwrap().grip_site.x - start) * 1e3;
+        let moved = (arena.view().unwrap().arm().grip_site.x - start) * 1e3;
         assert!((moved - expected).abs() < tolerance, "pulse, step {i}: {moved} mm, robosuite {expected} mm");
     }
     for _ in 0..20 {
         arena.step(&[0.0; ACTION_DIM]).unwrap();
     }
-    let moved = (arena.view().unwrap().grip_site.x - start) * 1e3;
+    let moved = (arena.view().unwrap().arm().grip_site.x - start) * 1e3;
     assert!((moved - 12.4).abs() < 0.5, "pulse in all: {moved} mm, robosuite 12.4 mm");
 
     for (command, expected) in [(1.0, 12.6), (0.3, 3.8)] {
         let mut arena = arena_without_noise();
-        let mut before = arena.view().unwrap().grip_site.x;
+        let mut before = arena.view().unwrap().arm().grip_site.x;
         let mut moved = 0.0;
         for _ in 0..10 {
             arena.step(&action(0, command)).unwrap();
-            moved = (arena.view().unwrap().grip_site.x - before) * 1e3;
-            before = arena.view().unwrap().grip_site.x;
+            moved = (arena.view().unwrap().arm().grip_site.x - before) * 1e3;
+            before = arena.view().unwrap().arm().grip_site.x;
         }
         assert!((moved - expected).abs() < 0.4, "constant {command}: {moved} mm a step, robosuite {expected} mm");
     }
@@ -126,7 +126,7 @@ fn the_gripper_answers_as_in_robosuite() {
         let mut arena = arena(0);
         for (i, expected) in table.iter().enumerate() {
             arena.step(&action(6, command)).unwrap();
-            let [left, right] = arena.view().unwrap().fingers;
+            let [left, right] = arena.view().unwrap().arm().fingers;
             assert!((left - expected).abs() < 3e-4, "command {command}, step {i}: {left} m, robosuite {expected} m");
             assert!((left - right).abs() < 1e-5, "the fingers are not coupled: {left} {right}");
         }
@@ -140,7 +140,7 @@ fn a_grasp_holds_when_it_is_shaken() {
         assert!(run_expert(&mut arena, ExpertNoise::default()));
         let in_hand = |arena: &SimArena| {
             let view = arena.view().unwrap();
-            view.hand.inverse() * (view.objects[0].translation - view.grip_site)
+            view.arm().hand.inverse() * (view.objects[0].translation - view.arm().grip_site)
         };
         let start = in_hand(&arena);
         let mut slip = 0.0f64;
@@ -185,7 +185,7 @@ fn the_table_stops_the_hand() {
         // Away from the cube, then down.
         arena.step(&if step < 15 { action(1, 1.0) } else { action(2, -1.0) }).unwrap();
     }
-    let site = arena.view().unwrap().grip_site;
+    let site = arena.view().unwrap().arm().grip_site;
     assert!((0.795..0.83).contains(&site.z), "the grip site is at {site}");
 }
 

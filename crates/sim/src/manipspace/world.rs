@@ -13,7 +13,7 @@ use super::robot::{SERVO_JOINTS, ServoRobot};
 use super::scene::{CubeScene, ManipScene};
 use super::state::SlideState;
 use crate::kinematics::{ArmPose, RigidInertia, half_turn, pose_from_data};
-use crate::physics::{FINGERS, insert_box, insert_shapes, integration_parameters, robot_body, single};
+use crate::physics::{FINGERS, ROBOT, insert_box, insert_shapes, integration_parameters, robot_body, single};
 use crate::scene::{Geometry, Look, PhysicsSettings, Shape};
 
 /// Index of a rotation about z, and of a translation along y, among a joint's six coordinates.
@@ -170,7 +170,7 @@ impl ServoWorld {
         }
         let hand = pose_from_data(robot.hand.position, robot.hand.rpy);
         for shape in &robot.hand.colliders {
-            insert_box(&mut rapier, parent, &hand, shape);
+            insert_box(&mut rapier, parent, &hand, shape, ROBOT);
         }
         let mut fingers = [base; FINGERS];
         let mut pads = Vec::new();
@@ -178,7 +178,7 @@ impl ServoWorld {
         for (handle, rotation) in fingers.iter_mut().zip([DQuat::IDENTITY, half_turn()]) {
             *handle = rapier.insert_body(robot_body(&mass).gravity_scale(1.0));
             for shape in &robot.gripper.colliders {
-                let collider = insert_box(&mut rapier, *handle, &DPose3::IDENTITY, shape);
+                let collider = insert_box(&mut rapier, *handle, &DPose3::IDENTITY, shape, ROBOT);
                 if rotation == DQuat::IDENTITY && pads.len() < PADS {
                     pads.push(collider);
                 }

@@ -11,17 +11,16 @@ use bevy_rapier3d::rapier::glamx::DPose3;
 use onestep_agent::{ActionSpace, AgentSpec, ObservationSpace};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use rand_distr::{Distribution, StandardNormal};
 use serde::Deserialize;
 
 use super::{ArenaView, ArmTask, Start, Task, TaskOutcome};
 use crate::SimError;
 use crate::arm::ArmModel;
-use crate::controller::ACTION_DIM;
+use crate::arm_scene::joints_near_home;
 use crate::expert::{ExpertMemory, GraspLift};
 use crate::model::Model;
-use crate::robot::{ARM_JOINTS, Robot};
-use crate::scene::{self, Fixture, Geometry, Object, PhysicsSettings, RobotPlacement, Shape, Table};
+use crate::robot::Robot;
+use crate::scene::{self, ArmScene, Fixture, Geometry, Object, PhysicsSettings, RobotPlacement, Shape, Table};
 
 /// The embedded scene.
 const SCENE: &str = include_str!("../../../../scenes/lift.toml");
@@ -87,9 +86,7 @@ impl LiftScene {
     /// # Errors
     /// [`SimError::Read`], [`SimError::Parse`] or [`SimError::Value`], with the file and the field.
     pub fn load(path: &Path) -> Result<Self, SimError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| SimError::Read { path: path.to_owned(), message: error.to_string() })?;
-        Self::parse(&path.display().to_string(), &text)
+        Self::parse(&path.display().to_string(), &scene::read(path)?)
     }
 
     /// Reads a scene from TOML text; `file` names it in errors.
@@ -116,7 +113,6 @@ impl LiftScene {
             return Err(value("cube.half_extent", format!("[{low}, {high}]"), expected));
         }
         for (field, number) in [
-            ("robot.joint_noise_std", scene.robot.joint_noise_std),
             ("cube.friction", scene.cube.friction),
             ("cube.spread", scene.cube.spread),
             ("cube.drop_height", scene.cube.drop_height),
@@ -132,9 +128,7 @@ impl LiftScene {
                 return Err(value(field, number.to_string(), "it must be a number above zero"));
             }
         }
-        if let Some(number) = scene.robot.base_position.iter().find(|number| !number.is_finite()) {
-            return Err(value("robot.base_position", number.to_string(), "it must be a finite number"));
-        }
+        scene.robot.validate(file, "robot")?;
         scene.table.validate(file, "table")?;
         scene.floor.validate(file, "floor")?;
         scene.physics.validate(file)?;
@@ -146,6 +140,8 @@ impl LiftScene {
 #[derive(Debug, Clone)]
 pub struct Lift {
     scene: LiftScene,
+    /// The same as far as it is not Lift's own.
+    common: ArmScene,
     expert: GraspLift,
 }
 
@@ -154,7 +150,17 @@ impl Lift {
     #[must_use]
     pub fn new(scene: LiftScene) -> Self {
         let expert = GraspLift::new(scene.table.top() + scene.success.cube_height);
-        Self { scene, expert }
+        let floor = Fixture { drawn: false, ..scene.floor.fixture("floor") };
+        let common = ArmScene {
+            task: scene.task.clone(),
+            max_episode_steps: scene.max_episode_steps,
+            robots: vec![scene.robot.clone()],
+            fixtures: vec![scene.table.fixture("table"), floor],
+            objects: Vec::new(),
+            goal: toml::Table::new(),
+            physics: scene.physics.clone(),
+        };
+        Self { scene, common, expert }
     }
 
     /// Its scene.
@@ -198,27 +204,14 @@ impl Task for Lift {
 }
 
 impl ArmTask for Lift {
-    fn physics(&self) -> &PhysicsSettings {
-        &self.scene.physics
-    }
-
-    fn base_position(&self) -> [f64; 3] {
-        self.scene.robot.base_position
-    }
-
-    fn fixtures(&self) -> Vec<Fixture> {
-        let floor = Fixture { drawn: false, ..self.scene.floor.fixture("floor") };
-        vec![self.scene.table.fixture("table"), floor]
+    fn scene(&self) -> &ArmScene {
+        &self.common
     }
 
     fn start(&self, robot: &Robot, seed: u64) -> Start {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         let cube = &self.scene.cube;
-        let mut joint_positions = [0.0; ARM_JOINTS];
-        for ((position, home), link) in joint_positions.iter_mut().zip(&robot.home.joint_positions).zip(&robot.links) {
-            let noise: f64 = StandardNormal.sample(&mut random);
-            *position = (home + self.scene.robot.joint_noise_std * noise).clamp(link.limits[0], link.limits[1]);
-        }
+        let joint_positions = joints_near_home(robot, self.scene.robot.joint_noise_std, &mut random);
         let [low, high] = cube.half_extent;
         let mut between = |low: f64, high: f64| low + (high - low) * random.random::<f64>();
         let half_extents = DVec3::new(between(low, high), between(low, high), between(low, high));
@@ -231,28 +224,27 @@ impl ArmTask for Lift {
         let pose = DPose3::from_parts(position, DQuat::from_xyzw(0.0, 0.0, sin, cos));
         let shape = Shape::new(Geometry::Box(half_extents)).of(cube.density, cube.friction);
         let object = Object { shapes: vec![shape], ..Object::new("cube", pose) };
-        Start { joint_positions, objects: vec![object] }
+        Start { joint_positions: vec![joint_positions], objects: vec![object], fixtures: self.common.fixtures.clone() }
     }
 
     fn observe(&self, view: &ArenaView<'_>, observation: &mut Vec<f32>) {
         observation.clear();
-        let cube = view.objects.first().copied().unwrap_or(DPose3::IDENTITY);
+        let (arm, cube) = (view.arm(), view.object(0));
         let mut push = |numbers: &[f64]| observation.extend(numbers.iter().map(|number| *number as f32));
-        push(&view.grip_site.to_array());
-        push(&view.hand.to_array());
-        push(&[view.fingers[0], -view.fingers[1]]);
+        push(&arm.grip_site.to_array());
+        push(&arm.hand.to_array());
+        push(&[arm.fingers[0], -arm.fingers[1]]);
         push(&cube.translation.to_array());
         push(&cube.rotation.to_array());
-        push(&(cube.translation - view.grip_site).to_array());
+        push(&(cube.translation - arm.grip_site).to_array());
     }
 
     fn outcome(&self, view: &ArenaView<'_>) -> TaskOutcome {
         let height = view.objects.first().map_or(0.0, |cube| cube.translation.z - self.scene.table.top());
-        let success = height > self.scene.success.cube_height;
-        TaskOutcome { reward: if success { 0.0 } else { -1.0 }, terminated: success, success }
+        TaskOutcome::sparse(height > self.scene.success.cube_height)
     }
 
-    fn expert(&self, view: &ArenaView<'_>, memory: &mut ExpertMemory) -> Option<[f32; ACTION_DIM]> {
-        Some(self.expert.act(view, memory))
+    fn expert(&self, view: &ArenaView<'_>, memory: &mut ExpertMemory) -> Option<Vec<f32>> {
+        Some(self.expert.act(view, memory).to_vec())
     }
 }

@@ -1,0 +1,352 @@
+//! Robomimic's tasks without Bevy: layouts, initial states, outcomes, experts, physics, determinism, scene files.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
+
+use std::sync::Arc;
+
+use bevy::math::{DVec3, Vec3};
+use onestep_sim::{
+    ACTION_DIM, Can, ExpertMemory, ExpertNoise, Robot, SimArena, SimError, Square, Task, observe_state, task,
+};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use serde::Deserialize;
+
+/// Tasks with one arm and one object.
+const TASKS: [&str; 2] = ["can", "square"];
+
+fn arena(name: &str, seed: u64) -> SimArena {
+    SimArena::new(task(name).unwrap(), Robot::panda().unwrap(), seed)
+}
+
+fn closed() -> [f32; ACTION_DIM] {
+    [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0]
+}
+
+fn object(arena: &SimArena) -> DVec3 {
+    arena.view().unwrap().object(0).translation
+}
+
+/// Where the object is in the hand.
+fn in_hand(arena: &SimArena) -> DVec3 {
+    let view = arena.view().unwrap();
+    view.arm().hand.inverse() * (object(arena) - view.arm().grip_site)
+}
+
+/// Lets the expert act until the episode ends; whether it succeeded.
+fn run_expert(arena: &mut SimArena, noise: ExpertNoise) -> bool {
+    let mut memory = ExpertMemory::default();
+    let mut random = ChaCha8Rng::seed_from_u64(arena.seed());
+    loop {
+        let mut action = arena.expert(&mut memory).unwrap();
+        noise.apply(&mut action, &mut random);
+        let outcome = arena.step(&action).unwrap();
+        if outcome.is_end() {
+            return outcome.success;
+        }
+    }
+}
+
+/// An arena in which the expert has lifted the object to the height of its way.
+fn carrying(name: &str, seed: u64) -> (SimArena, ExpertMemory) {
+    let (mut arena, mut memory) = (arena(name, seed), ExpertMemory::default());
+    while memory.clock().phase < 4 {
+        let action = arena.expert(&mut memory).unwrap();
+        arena.step(&action).unwrap();
+        assert!(arena.steps() < 200, "{name}, seed {seed}: nothing was lifted");
+    }
+    (arena, memory)
+}
+
+#[test]
+fn the_observation_has_the_benchmarks_layout() {
+    for name in TASKS {
+        let arena = arena(name, 0);
+        let observation = arena.observation();
+        assert_eq!(observation.len(), 23);
+        let range = |name| arena.spec().observation.range(name).unwrap();
+        let view = arena.view().unwrap();
+        let relative = &observation[range("object_to_eef_pos")];
+        let relative = DVec3::new(relative[0].into(), relative[1].into(), relative[2].into());
+        let back = view.arm().grip_site + view.arm().hand * relative;
+        assert!((back - object(&arena)).length() < 1e-6, "{name}");
+        assert_eq!(range("object_quat"), 19..23);
+        assert!(observation[range("object_to_eef_quat")][3] >= 0.0);
+    }
+}
+
+#[test]
+fn initial_states_lie_where_the_benchmark_has_them() {
+    for (name, low, high, site) in [
+        ("can", DVec3::new(-0.02, -0.42, 0.86), DVec3::new(0.22, -0.08, 0.86), DVec3::new(-0.042, -0.098, 1.012)),
+        ("square", DVec3::new(-0.115, 0.11, 0.89), DVec3::new(-0.11, 0.225, 0.89), DVec3::new(-0.104, 0.0, 1.012)),
+    ] {
+        let (mut least, mut most, mut mean) = (DVec3::INFINITY, DVec3::NEG_INFINITY, DVec3::ZERO);
+        for seed in 0..200 {
+            let arena = arena(name, seed);
+            least = least.min(object(&arena));
+            most = most.max(object(&arena));
+            mean += arena.view().unwrap().arm().grip_site / 200.0;
+        }
+        let room = 0.05 * (high - low) + DVec3::splat(1e-6);
+        assert!(least.cmpge(low - 1e-6).all() && most.cmple(high + 1e-6).all(), "{name}: {least} {most}");
+        assert!(least.cmple(low + room).all() && most.cmpge(high - room).all(), "{name}: {least} {most}");
+        assert!((mean - site).length() < 0.004, "{name}: {mean}");
+    }
+}
+
+#[test]
+fn the_experts_succeed() {
+    for name in TASKS {
+        let failed: Vec<u64> =
+            (1000..1060).filter(|seed| !run_expert(&mut arena(name, *seed), ExpertNoise::default())).collect();
+        assert!(failed.len() <= 3, "{name}: {failed:?} of 60");
+    }
+}
+
+#[test]
+fn a_disturbed_expert_succeeds_too() {
+    let noise = ExpertNoise { std: 0.2, random_action_probability: 0.0 };
+    for name in TASKS {
+        let failed: Vec<u64> = (0..20).filter(|seed| !run_expert(&mut arena(name, *seed), noise)).collect();
+        assert!(failed.len() <= 4, "{name}: {failed:?} of 20");
+    }
+}
+
+#[test]
+fn an_episode_ends_by_success_or_by_time() {
+    for (name, limit) in [("can", 300), ("square", 400)] {
+        let (mut solved, mut memory) = (arena(name, 1000), ExpertMemory::default());
+        loop {
+            let action = solved.expert(&mut memory).unwrap();
+            let outcome = solved.step(&action).unwrap();
+            assert_eq!((outcome.terminated, outcome.reward == 0.0), (outcome.success, outcome.success));
+            assert!(!outcome.truncated, "{name}");
+            if outcome.terminated {
+                break;
+            }
+            assert_eq!(outcome.reward, -1.0);
+        }
+        // Let go of, and where it belongs.
+        let view = solved.view().unwrap();
+        assert!(object(&solved).distance(view.arm().grip_site) > 0.042);
+
+        let mut idle = arena(name, 0);
+        for step in 1..=limit {
+            let outcome = idle.step(&[0.0; ACTION_DIM]).unwrap();
+            assert_eq!((outcome.truncated, outcome.terminated, outcome.success), (step == limit, false, false));
+        }
+    }
+}
+
+#[test]
+fn what_is_carried_does_not_slip() {
+    for name in TASKS {
+        for seed in 0..3 {
+            let (mut arena, mut memory) = carrying(name, seed);
+            let start = in_hand(&arena);
+            let mut slip = 0.0f64;
+            while memory.clock().phase == 4 {
+                let action = arena.expert(&mut memory).unwrap();
+                arena.step(&action).unwrap();
+                slip = slip.max((in_hand(&arena) - start).length());
+            }
+            assert_eq!(memory.clock().phase, 5, "{name}, seed {seed}: lost on the way");
+            assert!(slip < 0.003, "{name}, seed {seed}: slipped by {slip} m");
+        }
+    }
+}
+
+#[test]
+fn a_grasp_holds_when_it_is_shaken() {
+    for name in TASKS {
+        let (mut arena, _) = carrying(name, 0);
+        let start = in_hand(&arena);
+        let mut slip = 0.0f64;
+        for step in 0..200 {
+            // Ten seconds: each axis in turn, the sign changing four times a second.
+            let mut gravity = Vec3::new(0.0, 0.0, -9.81);
+            gravity[step * 3 / 200] += if step / 5 % 2 == 0 { 1.0 } else { -1.0 };
+            arena.set_gravity(gravity);
+            arena.step(&closed()).unwrap();
+            slip = slip.max((in_hand(&arena) - start).length());
+        }
+        assert!(slip < 0.003, "{name}: slipped by {slip} m");
+    }
+}
+
+#[test]
+fn nothing_is_pushed_through_the_ground() {
+    for (name, ground) in [("can", 0.82), ("square", 0.82)] {
+        // Full speed down with the object in the hand, then harder yet: thrown down at 3 m/s.
+        let (mut held, _) = carrying(name, 0);
+        for _ in 0..40 {
+            held.step(&[0.0, 0.0, -1.0, 0.0, 0.0, 0.0, 1.0]).unwrap();
+            assert!(object(&held).z > ground, "{name}: held, at {}", object(&held));
+        }
+        let mut thrown = arena(name, 0);
+        thrown.push_object(0, Vec3::new(0.0, 0.0, -3.0));
+        for _ in 0..40 {
+            thrown.step(&[0.0; ACTION_DIM]).unwrap();
+            assert!(object(&thrown).z > ground - 0.005, "{name}: thrown, at {}", object(&thrown));
+        }
+    }
+}
+
+#[test]
+fn energy_does_not_grow_in_free_motion() {
+    for name in TASKS {
+        let mut arena = arena(name, 2);
+        let energy = |arena: &SimArena| {
+            let (linear, _) = arena.object_velocity(0).unwrap();
+            0.5 * f64::from(linear.length_squared()) + 9.81 * object(arena).z
+        };
+        arena.push_object(0, Vec3::new(0.0, 0.3, 3.0));
+        let mut before = energy(&arena);
+        // Up and down again, without touching anything.
+        for _ in 0..10 {
+            arena.step(&[0.0; ACTION_DIM]).unwrap();
+            let now = energy(&arena);
+            assert!(now < before * 1.0005, "{name}: {before} J/kg grew to {now}");
+            before = now;
+        }
+        // Then it comes to rest.
+        for _ in 0..100 {
+            arena.step(&[0.0; ACTION_DIM]).unwrap();
+        }
+        let (linear, angular) = arena.object_velocity(0).unwrap();
+        assert!(linear.length() < 0.01 && angular.length() < 0.1, "{name}: {linear} {angular}");
+    }
+}
+
+/// The expert's first 150 steps, then a fixed sequence of actions.
+fn golden_run(arena: &mut SimArena) -> u64 {
+    let mut memory = ExpertMemory::default();
+    for step in 0..200u32 {
+        let action = if step < 150 {
+            arena.expert(&mut memory).unwrap()
+        } else {
+            let number = |i: usize| ((step.wrapping_mul(2_654_435_761) >> (i % 7 + 8)) % 201) as f32 / 100.0 - 1.0;
+            (0..arena.spec().action.dim()).map(number).collect()
+        };
+        arena.step(&action).unwrap();
+    }
+    arena.hash()
+}
+
+/// All poses after [`golden_run`] from seed 42.
+const GOLDEN: [(&str, u64); 2] = [("can", 0x5b9bf7eff2d30d3d), ("square", 0x92476cadb3e01148)];
+
+#[test]
+fn all_poses_are_the_golden_ones() {
+    for (name, golden) in GOLDEN {
+        let mut arena = arena(name, 42);
+        let hash = golden_run(&mut arena);
+        arena.reset(41);
+        arena.step(&vec![-0.7; arena.spec().action.dim()]).unwrap();
+        arena.reset(42);
+        assert_eq!(golden_run(&mut arena), hash, "{name}: a reset does not bring back the same world");
+        // Other systems, and C libraries on processors without fused multiply-add, round sines differently.
+        if cfg!(all(target_os = "linux", target_arch = "x86_64")) {
+            assert_eq!(
+                hash,
+                golden,
+                "the simulation of {name} has changed: {hash:#018x} instead of {golden:#018x}. If that is intended, \
+                 write the new hash to GOLDEN in {}, and say so in CHANGELOG.md",
+                file!()
+            );
+        }
+    }
+}
+
+#[test]
+fn arenas_do_not_touch_each_other() {
+    for (name, _) in GOLDEN {
+        let action = |arena: &SimArena, step: usize| {
+            (0..arena.spec().action.dim()).map(|i| ((step + i) as f32 * 0.7).sin()).collect::<Vec<f32>>()
+        };
+        let mut alone = arena(name, 7);
+        let mut several: Vec<SimArena> = (5..9).map(|seed| arena(name, seed)).collect();
+        for step in 0..20 {
+            alone.step(&action(&alone, step)).unwrap();
+            for (k, arena) in several.iter_mut().enumerate() {
+                arena.step(&action(arena, step)).unwrap();
+                if k == 0 && step == 10 {
+                    arena.reset(99);
+                }
+            }
+        }
+        assert_eq!(several[2].hash(), alone.hash(), "{name}");
+        assert_ne!(several[1].hash(), alone.hash(), "{name}");
+    }
+}
+
+#[test]
+fn states_of_robosuite_give_its_observations() {
+    #[derive(Deserialize)]
+    struct Row {
+        state: Vec<f64>,
+        eef_pos: Vec<f64>,
+        eef_quat: Vec<f64>,
+        gripper_qpos: Vec<f64>,
+        object_pos: Vec<f64>,
+        object_quat: Vec<f64>,
+        to_eef_pos: Vec<f64>,
+        to_eef_quat: Option<Vec<f64>>,
+    }
+    let text = include_str!("fixtures/robosuite_states.toml");
+    let tasks: std::collections::BTreeMap<String, Vec<Row>> = toml::from_str(text).unwrap();
+    let robot = Robot::panda().unwrap();
+    assert_eq!(tasks.keys().collect::<Vec<_>>(), ["can", "lift", "square"]);
+    for (name, rows) in &tasks {
+        assert!(rows.len() >= 4);
+        for row in rows {
+            let ours = observe_state(name, &robot, &row.state).unwrap();
+            let relative: Vec<f64> = row.to_eef_pos.iter().chain(row.to_eef_quat.iter().flatten()).copied().collect();
+            let object = [&row.object_pos[..], &row.object_quat].concat();
+            // Lift has the relative part last, the others first.
+            let object = if name == "lift" { [object, relative].concat() } else { [relative, object].concat() };
+            let theirs = [&row.eef_pos[..], &row.eef_quat, &row.gripper_qpos, &object].concat();
+            assert_eq!(ours.len(), theirs.len());
+            for (i, (a, b)) in ours.iter().zip(&theirs).enumerate() {
+                assert!((f64::from(*a) - b).abs() < 1e-4, "{name}, number {i}: {a}, robosuite {b}");
+            }
+        }
+    }
+    let short = observe_state("lift", &robot, &[0.0; 12]).unwrap_err();
+    assert_eq!(short, SimError::StateLength { expected: 17, found: 12 });
+    assert!(observe_state("hopper", &robot, &[0.0; 40]).unwrap_err().to_string().contains("lift, can, square"));
+}
+
+#[test]
+fn a_broken_scene_names_file_and_field() {
+    let parse = |name: &str, text: &str| match name {
+        "can" => Can::parse("mine.toml", text).map(|task| Arc::new(task) as Arc<dyn Task>),
+        _ => Square::parse("mine.toml", text).map(|task| Arc::new(task) as Arc<dyn Task>),
+    };
+    for (name, from, to, needle) in [
+        ("can", "max_episode_steps", "max_steps", "max_steps"),
+        ("can", "task = \"can\"", "task = \"lift\"", "`task` is lift"),
+        ("can", "name = \"can\"", "name = \"tin\"", "name = \"can\""),
+        ("can", "half_height = 0.0407", "half_height = -0.0407", "objects[0].shapes[0].geometry"),
+        ("can", "density = 100.08", "density = 0.0", "density"),
+        ("can", "release", "relase", "[goal]"),
+        ("can", "high = [0.295", "high = [0.095", "goal"),
+        ("can", "#c9ccd1", "grey", "#rrggbb"),
+        ("square", "x = 0.0025", "x = -0.0025", "objects[0].spread.x"),
+        ("square", "[[robots]]", "[[robot]]", "robot"),
+        ("square", "name = \"peg\"", "name = \"pig\"", "name = \"peg\""),
+        ("square", "below = 0.87", "below = nan", "goal.below"),
+        ("square", "joint_noise_std = 0.02", "joint_noise_std = -1.0", "robots[0].joint_noise_std"),
+    ] {
+        let path = format!("{}/../../scenes/{name}.toml", env!("CARGO_MANIFEST_DIR"));
+        let good = std::fs::read_to_string(path).unwrap();
+        assert!(parse(name, &good).is_ok());
+        let broken = good.replacen(from, to, 1);
+        assert_ne!(broken, good, "{from}");
+        let error = parse(name, &broken).unwrap_err().to_string();
+        assert!(error.contains("mine.toml") && error.contains(needle), "{to}: {error}");
+    }
+    assert!(
+        Can::load(std::path::Path::new("/nowhere/can.toml")).unwrap_err().to_string().contains("/nowhere/can.toml")
+    );
+}
