@@ -29,5 +29,5 @@ pub use learner::{LearnFault, LearnPhase, LearnerPlugin, LearnerSchedule, Learne
 pub use metrics::LearnerMetrics;
 pub use noise::StreamNoise;
 pub use onestep_policy::{AlgorithmConfig, PolicySpec};
-pub use policy::{ActionChunk, CandidateSet, PolicyHandle, PolicyPlugin, PolicySource, prepare};
+pub use policy::{ActSettings, ActionChunk, CandidateSet, PolicyHandle, PolicyPlugin, PolicySource, prepare};
 pub use replay::{BatchBuffer, Replay, ReplayCursor, Transition};

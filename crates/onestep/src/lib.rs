@@ -49,6 +49,8 @@ pub mod replay;
 pub mod run;
 pub mod throughput;
 pub mod train;
+#[cfg(feature = "render")]
+pub mod window;
 
 use bevy::app::{PluginGroup, PluginGroupBuilder};
 
