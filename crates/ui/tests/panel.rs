@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "tests fail by panicking and say why they skip")]
 
 use bevy::prelude::*;
-use bevy_egui::{EguiInputEvent, PrimaryEguiContext, egui};
+use bevy_egui::{PrimaryEguiContext, egui, input::EguiInputEvent};
 use onestep_agent::StageTimesPlugin;
 use onestep_learn::{AlgorithmConfig, Compute, PolicyPlugin, PolicySource};
 use onestep_record::{
