@@ -30,6 +30,13 @@ pub enum Role {
     Show(PolicyHandle),
     /// An agent that learned nothing acts, `evaluation.arenas` worlds: something to compare a policy with.
     Baseline(Baseline),
+    /// The same in several worlds side by side.
+    Film {
+        /// The networks.
+        policy: PolicyHandle,
+        /// Worlds.
+        arenas: usize,
+    },
     /// The scripted expert acts, with the noise of `demonstrations`, and whole episodes are recorded.
     Demonstrate {
         /// Worlds side by side.
@@ -60,7 +67,7 @@ pub fn add_plugins(app: &mut App, config: &RunConfig, role: &Role) {
         },
         expert_noise: expert_noise(config),
         // Bodies are there to be drawn.
-        bodies: matches!(role, Role::Show(_)),
+        bodies: matches!(role, Role::Show(_) | Role::Film { .. }),
         ..SimPlugin::default()
     });
     match role {
@@ -72,11 +79,11 @@ pub fn add_plugins(app: &mut App, config: &RunConfig, role: &Role) {
                 })
                 .set(LearnerPlugin { schedule: config.learner.clone() }),
         ),
-        Role::Evaluate(policy) | Role::Show(policy) => app.add_plugins(
+        Role::Evaluate(policy) | Role::Show(policy) | Role::Film { policy, .. } => app.add_plugins(
             plugins
                 .set(PolicyPlugin {
                     source: PolicySource::Shared(policy.clone()),
-                    keep_candidates: matches!(role, Role::Show(_)),
+                    keep_candidates: !matches!(role, Role::Evaluate(_)),
                     ..PolicyPlugin::default()
                 })
                 .disable::<LearnerPlugin>(),
@@ -108,6 +115,7 @@ fn arenas(config: &RunConfig, role: &Role) -> u32 {
         // More worlds than episodes would only stand still.
         Role::Evaluate(_) | Role::Baseline(_) => config.evaluation.arenas.min(config.evaluation.episodes),
         Role::Show(_) => 1,
+        Role::Film { arenas, .. } => *arenas,
         Role::Demonstrate { arenas } => *arenas,
     };
     u32::try_from(arenas.max(1)).unwrap_or(u32::MAX)

@@ -6,20 +6,34 @@
 //! | [`summary`] | several evaluations taken together, with the spread over root seeds | no |
 //! | [`baseline`] | agents that learned nothing, to compare with | no |
 //! | [`episodes`] | [`EpisodeRecorderPlugin`](episodes::EpisodeRecorderPlugin) keeps whole episodes as data | no |
-//! | `video`, `picture` (feature `render`) | a rollout as GIF, picture strip or PNG | a Vulkan driver, software is enough |
+//! | `recorder` (feature `render`) | [`RecorderPlugin`](recorder::RecorderPlugin): films of any app that renders | the app's |
+//! | `video`, `picture` (feature `render`) | a rollout as MP4, GIF, PNG frames, picture strip or PNG | a Vulkan driver, software is enough |
+//! | `encoding`, `overlay` (feature `render`) | frames to a film on a thread of its own; words burnt into them | no |
 //! | `plot` (feature `render`) | charts of curves and points as pictures | no |
 //!
 //! Everything here drives an [`App`](bevy::app::App) by [`tick`]: one call is one control step, as fast as the machine
 //! allows, whatever the clock on the wall says.
 
 pub mod baseline;
+#[cfg(feature = "render")]
+pub mod encoding;
 pub mod episodes;
+#[cfg(feature = "render")]
+mod error;
 pub mod evaluation;
+#[cfg(feature = "render")]
+mod mp4;
+#[cfg(feature = "render")]
+pub mod overlay;
 #[cfg(feature = "render")]
 pub mod picture;
 #[cfg(feature = "render")]
 pub mod plot;
 pub mod summary;
+#[cfg(feature = "render")]
+pub mod recorder;
+#[cfg(feature = "render")]
+mod shot;
 mod ticking;
 #[cfg(feature = "render")]
 pub mod video;
@@ -28,11 +42,15 @@ pub use ticking::tick;
 
 /// What most users need, in one `use`.
 pub mod prelude {
-    #[cfg(feature = "render")]
-    pub use crate::video::{RecordError, VideoOptions, VideoPlugin, VideoReport, record_rollout};
     pub use crate::{
         episodes::{EpisodeRecorderPlugin, RecordedEpisodes},
         evaluation::{EvaluationError, EvaluationReport, evaluate, evaluate_watched},
         tick,
+    };
+    #[cfg(feature = "render")]
+    pub use crate::{
+        overlay::Overlay,
+        recorder::{Filmed, FrameRate, Recorder, RecorderPlugin},
+        video::{RecordError, VideoOptions, VideoPlugin, VideoReport, record_rollout},
     };
 }

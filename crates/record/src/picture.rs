@@ -4,7 +4,7 @@
 
 use std::{
     fs::File,
-    io::{self, BufWriter, Write},
+    io::{self, BufWriter, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
 };
 
@@ -138,6 +138,20 @@ impl PartialFile {
         Ok(Self { path: path.to_owned(), temporary, writer })
     }
 
+    /// Writes `bytes` over what stands at `offset`; writing goes on at the end.
+    pub(crate) fn overwrite(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let Some(writer) = self.writer.as_mut() else { return Ok(()) };
+        // A buffered writer empties itself before it moves.
+        writer.seek(SeekFrom::Start(offset))?;
+        writer.write_all(bytes)?;
+        writer.seek(SeekFrom::End(0)).map(|_| ())
+    }
+
+    /// Lets the file have another name in the same folder when it is finished.
+    pub(crate) fn rename_to(&mut self, path: &Path) {
+        self.path = path.to_owned();
+    }
+
     pub(crate) fn finish(mut self) -> io::Result<()> {
         if let Some(writer) = self.writer.take() {
             let file = writer.into_inner().map_err(io::IntoInnerError::into_error)?;
@@ -224,6 +238,15 @@ impl GifWriter {
             encoder.write(&frame, Self::HOLD_CENTISECONDS)?;
         }
         encoder.encoder.into_inner().map_err(io::Error::other)?.finish()
+    }
+
+    /// Another name for the finished file, in the same folder.
+    pub(crate) fn rename_to(&mut self, path: &Path) {
+        match (&mut self.file, &mut self.encoder) {
+            (Some(file), _) => file.rename_to(path),
+            (None, Some(coder)) => coder.encoder.get_mut().rename_to(path),
+            (None, None) => {}
+        }
     }
 
     fn start(&mut self) -> io::Result<()> {

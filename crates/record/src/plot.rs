@@ -84,7 +84,7 @@ const COLORS: [RGBColor; 8] = [
     RGBColor(148, 103, 40),
 ];
 const GREY: RGBColor = RGBColor(170, 170, 170);
-const FONT: &str = "sans-serif";
+pub(crate) const FONT: &str = "sans-serif";
 
 impl Series {
     fn rgb(&self) -> RGBColor {
@@ -123,7 +123,7 @@ pub fn draw(charts: &[Chart], columns: usize, width: u32, height: u32) -> Result
     Ok(frame)
 }
 
-fn prepare_font() {
+pub(crate) fn prepare_font() {
     static DONE: OnceLock<()> = OnceLock::new();
     DONE.get_or_init(|| {
         if register_font(FONT, FontStyle::Normal, epaint_default_fonts::UBUNTU_LIGHT).is_err() {

@@ -4,51 +4,54 @@
 //! call that renders it, after all pipelines are compiled, so it shows the tick it belongs to: no black frame at the
 //! start, none missing at the end. Rendering only reads the world, so an episode is the same with and without it.
 
-use std::{fmt::Display, io, path::PathBuf, sync::mpsc, time::Duration};
+use std::{
+    fmt::Display,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::PathBuf,
+    time::Duration,
+};
 
 use bevy::{
     a11y::AccessibilityPlugin,
     anti_alias::AntiAliasPlugin,
     app::{PluginGroupBuilder, prelude::*},
-    asset::{AssetPlugin, prelude::*},
-    camera::{CameraPlugin, RenderTarget, prelude::*},
+    asset::AssetPlugin,
+    camera::{CameraPlugin, prelude::*},
     core_pipeline::CorePipelinePlugin,
     diagnostic::{DiagnosticsPlugin, FrameCountPlugin},
     ecs::prelude::*,
     gizmos::GizmoPlugin,
     gizmos_render::GizmoRenderPlugin,
-    image::{ImagePlugin, prelude::*},
+    image::ImagePlugin,
     input::InputPlugin,
     light::LightPlugin,
     mesh::MeshPlugin,
     pbr::PbrPlugin,
     post_process::PostProcessPlugin,
     render::{
-        RenderApp, RenderPlugin,
-        render_asset::RenderAssets,
-        render_resource::{
-            BufferDescriptor, BufferUsages, CommandEncoderDescriptor, Extent3d, MapMode, PipelineCache, PollType,
-            TexelCopyBufferInfo, TexelCopyBufferLayout, TextureFormat, TextureUsages,
-        },
-        renderer::{RenderAdapterInfo, RenderDevice, RenderQueue},
+        RenderPlugin,
+        renderer::RenderAdapterInfo,
         settings::{Backends, RenderCreation, WgpuSettings},
-        texture::GpuImage,
     },
     tasks::block_on,
-    time::{Fixed, Time, TimePlugin, TimeUpdateStrategy},
+    time::{TimePlugin, TimeUpdateStrategy},
     transform::TransformPlugin,
     window::{ExitCondition, WindowPlugin},
 };
-use thiserror::Error;
 
+pub use crate::error::RecordError;
 use crate::{
+    encoding::{EncodingSettings, VideoFile, VideoFormat, VideoWriter},
     evaluation::{Deal, EvaluationError, EvaluationReport},
-    picture::{Frame, GifWriter, StripKeeper},
+    overlay::{Label, Overlay, draw_labels},
+    picture::{Frame, PartialFile, StripKeeper},
+    recorder::{Recorder, RecorderPlugin, is_exiting, keep, period_secs},
+    shot::Delivery,
     ticking::{finish, tick},
 };
 
 /// What to record and where to.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct VideoOptions {
     /// Pixels in a row.
     pub width: u32,
@@ -58,7 +61,7 @@ pub struct VideoOptions {
     pub every: u32,
     /// Frames per second of the video. Without it the video runs at the world's own pace.
     pub fps: Option<f64>,
-    /// The file: `.gif` for a video, `.png` for one picture.
+    /// The file: `.mp4` or `.gif` for a film, `.png` for one picture; a folder of PNG frames if it ends in a slash.
     pub out: PathBuf,
     /// File for a strip of frames of the first episode side by side, a `.png`.
     pub strip: Option<PathBuf>,
@@ -68,20 +71,30 @@ pub struct VideoOptions {
     pub still_step: Option<u32>,
     /// One episode for each seed.
     pub seeds: Vec<u64>,
+    /// Lines in the corner of each picture.
+    pub overlays: Vec<Overlay>,
+    /// H.264's quantiser, 0 to 51: lower is better and larger.
+    pub quantizer: u8,
+    /// Frames that may wait for the encoder. When there are more, rendering waits.
+    pub queue: usize,
 }
 
 impl Default for VideoOptions {
     fn default() -> Self {
+        let EncodingSettings { width, height, quantizer, queue, .. } = EncodingSettings::default();
         Self {
-            width: 640,
-            height: 480,
+            width,
+            height,
             every: 1,
             fps: None,
-            out: PathBuf::from("rollout.gif"),
+            out: PathBuf::from("rollout.mp4"),
             strip: None,
             strip_frames: 6,
             still_step: None,
             seeds: vec![0],
+            overlays: Vec::new(),
+            quantizer,
+            queue,
         }
     }
 }
@@ -93,66 +106,15 @@ pub struct VideoReport {
     pub frames: u64,
     /// Control steps done.
     pub ticks: u64,
+    /// The film; none when a single picture was asked for.
+    pub film: Option<VideoFile>,
     /// The device that rendered, by its own name.
     pub adapter: String,
     /// How the recorded episodes went.
     pub evaluation: EvaluationReport,
 }
 
-/// Why there is no recording.
-#[derive(Debug, Error)]
-pub enum RecordError {
-    /// An option makes no sense.
-    #[error("{option} is {value}; {hint}")]
-    Option {
-        /// Name of the option.
-        option: &'static str,
-        /// What was given.
-        value: String,
-        /// What would do.
-        hint: &'static str,
-    },
-    /// The file cannot be written.
-    #[error("cannot write {}: {source}; choose a folder that exists and that you may write to", file.display())]
-    Write {
-        /// The file.
-        file: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// No driver that can render.
-    #[error(
-        "no graphics driver was found, so nothing can be rendered; a software driver is enough. Debian, Ubuntu: \
-         `apt install mesa-vulkan-drivers`; Fedora: `dnf install mesa-vulkan-drivers`; Arch: `pacman -S vulkan-swrast`"
-    )]
-    NoAdapter,
-    /// The scene has no camera.
-    #[error("the app has no camera, so there is nothing to see; spawn one before the recording starts")]
-    NoCamera,
-    /// The app could not be put together.
-    #[error("the scene cannot be built: {reason}")]
-    Build {
-        /// Why.
-        reason: String,
-    },
-    /// The renderer did not deliver a frame.
-    #[error("the renderer delivered no frame: {reason}")]
-    Readback {
-        /// Why.
-        reason: String,
-    },
-    /// The episodes could not be played.
-    #[error(transparent)]
-    Episodes(#[from] EvaluationError),
-    /// The watcher stopped it.
-    #[error("the recording was stopped: {reason}")]
-    Stopped {
-        /// What the watcher said.
-        reason: String,
-    },
-}
-
-/// A renderer without a window: every camera draws into an image of this size.
+/// A renderer without a window, and a [`RecorderPlugin`] with pictures of this size.
 ///
 /// It brings all of Bevy that a 3D scene needs and nothing else, so use it instead of `DefaultPlugins` or
 /// `MinimalPlugins`. The clock stands still: the world moves by [`tick`] alone.
@@ -178,11 +140,7 @@ impl Plugin for VideoPlugin {
     fn build(&self, app: &mut App) {
         app.add_plugins(HeadlessPlugins)
             .insert_resource(TimeUpdateStrategy::ManualDuration(Duration::ZERO))
-            .add_systems(PreUpdate, aim_cameras);
-        let mut image = Image::new_target_texture(self.width, self.height, TextureFormat::Rgba8UnormSrgb, None);
-        image.texture_descriptor.usage |= TextureUsages::COPY_SRC;
-        let target = app.world_mut().resource_mut::<Assets<Image>>().add(image);
-        app.insert_resource(VideoTarget { image: target, width: self.width, height: self.height });
+            .add_plugins(RecorderPlugin { width: self.width, height: self.height, ..RecorderPlugin::default() });
     }
 }
 
@@ -232,20 +190,6 @@ impl PluginGroup for HeadlessPlugins {
 /// OpenGL is left out: its drivers render offscreen on few machines, and then not all of it.
 const BACKENDS: Backends = Backends::PRIMARY;
 
-/// The image that all cameras draw into.
-#[derive(Resource, Clone)]
-struct VideoTarget {
-    image: Handle<Image>,
-    width: u32,
-    height: u32,
-}
-
-fn aim_cameras(mut commands: Commands, target: Res<VideoTarget>, cameras: Query<Entity, Added<Camera>>) {
-    for camera in &cameras {
-        commands.entity(camera).insert(RenderTarget::from(target.image.clone()));
-    }
-}
-
 /// Name of the device that Bevy would render with, or the error that says what to install.
 ///
 /// # Errors
@@ -265,8 +209,8 @@ pub fn find_adapter() -> Result<String, RecordError> {
 /// camera. It must not add `DefaultPlugins` or `MinimalPlugins`.
 ///
 /// # Errors
-/// [`RecordError`]. Options and paths are checked before anything is rendered, and a recording that fails leaves no
-/// file behind and an older one untouched.
+/// [`RecordError`]. Options and paths are checked before anything is rendered. A recording that breaks off never writes
+/// over an older file: the frames until then are in a file of their own, which [`RecordError::Partial`] names.
 pub fn record_rollout<E: Display>(
     options: &VideoOptions,
     build: impl FnOnce(&mut App) -> Result<(), E>,
@@ -308,24 +252,26 @@ fn record_into(
     mut watch: impl FnMut(&World, u64) -> Result<(), String>,
 ) -> Result<VideoReport, RecordError> {
     finish(app);
+    if let Some(mut recorder) = app.world_mut().get_resource_mut::<Recorder>() {
+        recorder.settings_mut().overlays.clone_from(&options.overlays);
+    }
     warm_up(app)?;
     let fps = match options.fps {
         Some(fps) => fps,
-        None => {
-            let step =
-                app.world().get_resource::<Time<Fixed>>().map_or(1.0 / 64.0, |time| time.timestep().as_secs_f64());
-            1.0 / (step * f64::from(options.every))
-        }
+        None => 1.0 / (period_secs(app.world()) * f64::from(options.every)),
     };
-    output.start(fps)?;
     let mut deal = Deal::new(app.world_mut(), &options.seeds)?;
+    output.start(options, fps)?;
     let played = play(app, options, &mut deal, &mut output, &mut watch);
     deal.put_back(app.world_mut());
-    let (ticks, frames) = played?;
-    let evaluation = deal.report()?;
-    output.finish()?;
+    let played = played.and_then(|counts| Ok((counts, deal.report()?)));
+    let ((ticks, frames), evaluation) = match played {
+        Ok(played) => played,
+        Err(error) => return Err(output.keep(error)),
+    };
+    let film = output.finish()?;
     let adapter = app.world().get_resource::<RenderAdapterInfo>().map_or_else(String::new, |info| info.name.clone());
-    Ok(VideoReport { frames, ticks, adapter, evaluation })
+    Ok(VideoReport { frames, ticks, film, adapter, evaluation })
 }
 
 /// Ticks until all episodes have ended; returns the numbers of control steps and of frames.
@@ -353,9 +299,9 @@ fn play(
                 // What a reset has spawned gets its looks in this frame, and is drawn in the next.
                 app.update();
             }
-            let frame = capture(app)?;
+            let (frame, labels) = capture_labelled(app)?;
             frames += 1;
-            output.push(frame, first_episode, is_still)?;
+            output.push(frame, labels, first_episode, is_still)?;
         }
         if ended {
             step = 0;
@@ -388,81 +334,62 @@ fn warm_up(app: &mut App) -> Result<(), RecordError> {
 /// Renders the world as it is now, and reads the picture back.
 ///
 /// # Errors
-/// [`RecordError::Readback`], when the app lacks [`VideoPlugin`] or the device fails.
+/// [`RecordError::NoRenderer`] when the app lacks [`VideoPlugin`], [`RecordError::NoCamera`],
+/// [`RecordError::RenderingFailed`] when the device fails, [`RecordError::Readback`] when the picture never becomes whole.
 pub fn capture(app: &mut App) -> Result<Frame, RecordError> {
-    const MAX_TRIES: usize = 1_000;
-    for _ in 0..MAX_TRIES {
-        app.update();
-        let waiting = app
-            .get_sub_app(RenderApp)
-            .and_then(|render| render.world().get_resource::<PipelineCache>())
-            .is_some_and(|cache| cache.waiting_pipelines().next().is_some());
-        if !waiting {
-            return read_back(app);
-        }
-        // A shader is still being read by another thread.
-        std::thread::sleep(Duration::from_millis(2));
-    }
-    Err(RecordError::Readback { reason: "its shaders never became ready".to_owned() })
+    capture_labelled(app).map(|(frame, _)| frame)
 }
 
-fn read_back(app: &App) -> Result<Frame, RecordError> {
-    let failed = |reason: &str| RecordError::Readback { reason: reason.to_owned() };
-    let target = app.world().get_resource::<VideoTarget>().ok_or_else(|| failed("the app lacks VideoPlugin"))?;
-    let render = app.get_sub_app(RenderApp).ok_or_else(|| failed("the app has no renderer"))?.world();
-    let (Some(images), Some(device), Some(queue)) = (
-        render.get_resource::<RenderAssets<GpuImage>>(),
-        render.get_resource::<RenderDevice>(),
-        render.get_resource::<RenderQueue>(),
-    ) else {
-        return Err(failed("the renderer has not started"));
+fn capture_labelled(app: &mut App) -> Result<(Frame, Vec<Label>), RecordError> {
+    const MAX_TRIES: usize = 1_000;
+    let wait = |app: &mut App, is_once| match app.world_mut().get_resource_mut::<Recorder>() {
+        Some(mut recorder) => {
+            recorder.is_once = is_once;
+            Ok(())
+        }
+        None => Err(RecordError::NoRenderer),
     };
-    let image = images.get(&target.image).ok_or_else(|| failed("its target is not on the device"))?;
-    let (width, height) = (target.width, target.height);
-    // Rows are padded on the device.
-    let padded = RenderDevice::align_copy_bytes_per_row(4 * width as usize);
-    let buffer = device.create_buffer(&BufferDescriptor {
-        label: Some("video frame"),
-        size: padded as u64 * u64::from(height),
-        usage: BufferUsages::MAP_READ | BufferUsages::COPY_DST,
-        mapped_at_creation: false,
-    });
-    let mut encoder = device.create_command_encoder(&CommandEncoderDescriptor::default());
-    encoder.copy_texture_to_buffer(
-        image.texture.as_image_copy(),
-        TexelCopyBufferInfo {
-            buffer: &buffer,
-            layout: TexelCopyBufferLayout { offset: 0, bytes_per_row: Some(padded as u32), rows_per_image: None },
-        },
-        Extent3d { width, height, depth_or_array_layers: 1 },
-    );
-    queue.submit([encoder.finish()]);
-    let slice = buffer.slice(..);
-    let (sender, receiver) = mpsc::channel();
-    slice.map_async(MapMode::Read, move |result| {
-        // The receiver waits below, so this cannot fail; if it did, the frame would be missing there.
-        let _ = sender.send(result);
-    });
-    device.poll(PollType::wait_indefinitely()).map_err(|error| failed(&error.to_string()))?;
-    match receiver.try_recv() {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => return Err(failed(&error.to_string())),
-        Err(error) => return Err(failed(&error.to_string())),
-    }
-    let mut rgb = Vec::with_capacity(3 * width as usize * height as usize);
-    for row in slice.get_mapped_range().chunks_exact(padded) {
-        for pixel in row.chunks_exact(4).take(width as usize) {
-            rgb.extend(pixel.iter().take(3));
+    wait(app, true)?;
+    let mut result = Err(RecordError::Readback { reason: "its shaders never became ready".to_owned() });
+    for _ in 0..MAX_TRIES {
+        // Bevy and wgpu panic when the device is gone. What was recorded before that must not be lost for it.
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| app.update())) {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("it panicked");
+            // The app may be in pieces: nothing more is asked of it.
+            return Err(RecordError::RenderingFailed { reason: text.trim().replace('\n', " ") });
+        }
+        let delivery = app.world_mut().get_resource_mut::<Recorder>().and_then(|mut recorder| recorder.take_delivery());
+        match delivery {
+            Some(Delivery::Frame(frame, shot)) => {
+                result = Ok((frame, shot.labels));
+                break;
+            }
+            Some(Delivery::Failed(reason)) => {
+                result = Err(RecordError::RenderingFailed { reason });
+                break;
+            }
+            None if app.world_mut().query::<&Camera>().iter(app.world()).next().is_none() => {
+                result = Err(RecordError::NoCamera);
+                break;
+            }
+            None if is_exiting(app.world()) => {
+                result = Err(RecordError::RenderingFailed { reason: "the renderer has stopped".to_owned() });
+                break;
+            }
+            // A shader is still being read by another thread.
+            Some(Delivery::NotReady | Delivery::Ready) | None => std::thread::sleep(Duration::from_millis(2)),
         }
     }
-    Ok(Frame { width, height, rgb })
+    wait(app, false)?;
+    result
 }
 
 /// The files of a recording.
 struct Output {
     out: PathBuf,
-    gif: Option<GifWriter>,
-    is_gif: bool,
+    film: Option<VideoWriter>,
+    is_film: bool,
     still: Option<Frame>,
     still_is_chosen: bool,
     strip: Option<(PathBuf, StripKeeper)>,
@@ -471,84 +398,85 @@ struct Output {
 impl Output {
     /// Checks all options, and that the files can be written.
     fn open(options: &VideoOptions) -> Result<Self, RecordError> {
-        /// Largest edge of a frame, pixels: what every graphics device can draw into.
-        const MAX_EDGE: u32 = 8192;
-        let extension =
-            |path: &PathBuf| path.extension().map(|e| e.to_string_lossy().to_lowercase()).unwrap_or_default();
+        let is_png = |path: &PathBuf| path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("png"));
+        let is_folder = options.out.as_os_str().to_string_lossy().ends_with('/');
+        let is_film = is_folder || !is_png(&options.out);
         let check = |fine: bool, option: &'static str, value: String, hint: &'static str| {
             if fine { Ok(()) } else { Err(RecordError::Option { option, value, hint }) }
         };
-        check(
-            matches!(extension(&options.out).as_str(), "gif" | "png"),
-            "the output file",
-            options.out.display().to_string(),
-            "its name must end in .gif (video) or .png (one picture)",
-        )?;
         if let Some(strip) = &options.strip {
-            check(
-                extension(strip) == "png",
-                "the strip's file",
-                strip.display().to_string(),
-                "its name must end in .png",
-            )?;
-            check(
-                *strip != options.out,
-                "the strip's file",
-                strip.display().to_string(),
-                "the video has that name too",
-            )?;
+            let value = || strip.display().to_string();
+            check(is_png(strip), "the strip's file", value(), "its name must end in .png")?;
+            check(*strip != options.out, "the strip's file", value(), "the video has that name too")?;
         }
-        for (option, value) in [("width", options.width), ("height", options.height)] {
-            check((1..=MAX_EDGE).contains(&value), option, value.to_string(), "it must lie between 1 and 8192 pixels")?;
-        }
+        let format = if is_film { film_format(&options.out)? } else { VideoFormat::PngFrames };
+        format.check(options.width, options.height, options.fps)?;
         check(options.every > 0, "every", options.every.to_string(), "it must be 1 or more control steps")?;
         check(options.strip_frames > 0, "strip_frames", options.strip_frames.to_string(), "it must be 1 or more")?;
-        if let Some(fps) = options.fps {
-            check((0.1..=50.0).contains(&fps), "fps", fps.to_string(), "a GIF plays 0.1 to 50 frames per second")?;
-        }
+        check(options.quantizer <= 51, "quantizer", options.quantizer.to_string(), "it lies between 0 and 51")?;
         check(!options.seeds.is_empty(), "the list of seeds", "empty".to_owned(), "record at least one episode")?;
-        for file in [Some(&options.out), options.strip.as_ref()].into_iter().flatten() {
-            // Tried now, not after minutes of rendering.
-            crate::picture::PartialFile::create(file)
-                .map_err(|source| RecordError::Write { file: file.clone(), source })?;
+        // Tried now, not after minutes of rendering.
+        let write = |file: &PathBuf, result: std::io::Result<()>| {
+            result.map_err(|source| RecordError::Write { file: file.clone(), source })
+        };
+        let try_out =
+            if is_film { format.try_path(&options.out) } else { PartialFile::create(&options.out).map(|_| ()) };
+        write(&options.out, try_out)?;
+        if let Some(strip) = &options.strip {
+            write(strip, PartialFile::create(strip).map(|_| ()))?;
         }
         Ok(Self {
             out: options.out.clone(),
-            gif: None,
-            is_gif: extension(&options.out) == "gif",
+            film: None,
+            is_film,
             still: None,
             still_is_chosen: false,
             strip: options.strip.clone().map(|file| (file, StripKeeper::new(options.strip_frames))),
         })
     }
 
-    fn start(&mut self, fps: f64) -> Result<(), RecordError> {
-        if self.is_gif {
-            let gif = GifWriter::create(&self.out, fps);
-            self.gif = Some(gif.map_err(|source| RecordError::Write { file: self.out.clone(), source })?);
+    fn start(&mut self, options: &VideoOptions, fps: f64) -> Result<(), RecordError> {
+        if self.is_film {
+            let &VideoOptions { width, height, quantizer, queue, .. } = options;
+            let settings = EncodingSettings { width, height, fps, quantizer, queue };
+            self.film = Some(VideoWriter::create(&self.out, settings)?);
         }
         Ok(())
     }
 
-    fn push(&mut self, frame: Frame, first_episode: bool, is_still: bool) -> Result<(), RecordError> {
+    fn push(
+        &mut self,
+        frame: Frame,
+        labels: Vec<Label>,
+        first_episode: bool,
+        is_still: bool,
+    ) -> Result<(), RecordError> {
         if first_episode && let Some((_, keeper)) = &mut self.strip {
             keeper.push(&frame);
         }
-        if let Some(gif) = &mut self.gif {
-            return gif.push(frame).map_err(|source| RecordError::Write { file: self.out.clone(), source });
+        if let Some(film) = &mut self.film {
+            return film.push(frame, labels);
         }
         if is_still || (first_episode && !self.still_is_chosen) {
+            let mut frame = frame;
+            draw_labels(&mut frame, &labels);
             self.still = Some(frame);
             self.still_is_chosen |= is_still;
         }
         Ok(())
     }
 
-    fn finish(self) -> Result<(), RecordError> {
-        let Self { out, gif, still, strip, .. } = self;
-        if let Some(gif) = gif {
-            gif.finish().map_err(|source| RecordError::Write { file: out.clone(), source })?;
+    /// Keeps the frames until here, and says so in the error.
+    fn keep(self, error: RecordError) -> RecordError {
+        match self.film {
+            Some(film) => keep(film, error),
+            None => error,
         }
+    }
+
+    fn finish(self) -> Result<Option<VideoFile>, RecordError> {
+        let Self { out, film, still, strip, .. } = self;
+        let film = film.map(VideoWriter::finish).transpose()?;
         if let Some(still) = still {
             still.write_png(&out).map_err(|source| RecordError::Write { file: out.clone(), source })?;
         }
@@ -557,6 +485,15 @@ impl Output {
         {
             strip.write_png(&file).map_err(|source| RecordError::Write { file, source })?;
         }
-        Ok(())
+        Ok(film)
     }
+}
+
+/// The format of a film; the hint tells of single pictures, too.
+fn film_format(path: &std::path::Path) -> Result<VideoFormat, RecordError> {
+    VideoFormat::of(path).map_err(|_| RecordError::Option {
+        option: "the output file",
+        value: path.display().to_string(),
+        hint: "its name must end in .mp4 or .gif (film) or .png (one picture), or in a slash (folder of PNG frames)",
+    })
 }

@@ -161,8 +161,8 @@ fn options_are_checked_before_anything_is_rendered() {
         let error = record_rollout(&options, built).unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");
     };
-    check(VideoOptions { out: folder.path().join("a.avi"), ..good.clone() }, "must end in .gif (video) or .png");
-    check(VideoOptions { out: folder.path().join("noname"), ..good.clone() }, "must end in .gif");
+    check(VideoOptions { out: folder.path().join("a.avi"), ..good.clone() }, "must end in .mp4 or .gif (film) or .png");
+    check(VideoOptions { out: folder.path().join("noname"), ..good.clone() }, "must end in .mp4 or .gif");
     check(VideoOptions { strip: Some(folder.path().join("b.gif")), ..good.clone() }, "must end in .png");
     check(VideoOptions { width: 0, ..good.clone() }, "width is 0");
     check(VideoOptions { height: 9000, ..good.clone() }, "height is 9000");

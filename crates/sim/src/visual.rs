@@ -17,7 +17,7 @@ use bevy::{
 
 pub use description::{Part, RobotVisual, Surface, VisualError};
 pub use mesh::{lathe, rounded_box};
-pub use scene::{default_camera, task_camera};
+pub use scene::{View, default_camera, task_camera, task_view};
 pub use surface::{Shape, Shell};
 
 use crate::{BodyShape, SimBody};

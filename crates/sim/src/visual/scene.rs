@@ -59,10 +59,43 @@ pub fn default_camera() -> impl Bundle {
     )
 }
 
+/// From where a camera looks at a task.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum View {
+    /// From where one sees most.
+    #[default]
+    Main,
+    /// Against the robot's forward axis, from a little above.
+    Front,
+    /// Along the horizontal axis across it, from a little above.
+    Side,
+    /// Straight down.
+    Top,
+}
+
+impl View {
+    /// All of them, with their names.
+    pub const NAMES: [(&str, Self); 4] =
+        [("main", Self::Main), ("front", Self::Front), ("side", Self::Side), ("top", Self::Top)];
+
+    /// The view of this name; nothing if there is none.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::NAMES.iter().find(|(own, _)| *own == name).map(|(_, view)| *view)
+    }
+}
+
 /// A camera for a task: [`default_camera`] for an arm, else one that sees the mechanism from the side and goes along
 /// with it.
 #[must_use]
 pub fn task_camera(task: &str) -> impl Bundle {
+    task_view(task, View::Main)
+}
+
+/// A camera that looks at a task from somewhere else, as far away as [`task_camera`]. As a child of an arena it looks at
+/// that one, else at the first.
+#[must_use]
+pub fn task_view(task: &str, view: View) -> impl Bundle {
     let (eye, look_at) = match task {
         "reacher" => (Vec3::new(0.0, 0.84, 0.46), Vec3::new(0.0, 0.0, 0.02)),
         "inverted-pendulum" | "inverted-double-pendulum" => (Vec3::new(0.5, 1.5, 3.6), Vec3::new(0.0, 1.15, 0.0)),
@@ -71,8 +104,16 @@ pub fn task_camera(task: &str) -> impl Bundle {
         _ if is_tabletop(task) => (Vec3::new(1.34, 0.86, 0.78), Vec3::new(0.24, 0.25, 0.0)),
         _ => (DEFAULT_EYE, DEFAULT_LOOK_AT),
     };
+    let distance = eye.distance(look_at);
+    let (direction, up) = match view {
+        View::Main => (eye - look_at, Vec3::Y),
+        View::Front => (Vec3::new(1.0, 0.25, 0.0), Vec3::Y),
+        View::Side => (Vec3::new(0.0, 0.25, 1.0), Vec3::Y),
+        View::Top => (Vec3::Y, Vec3::NEG_Z),
+    };
+    let eye = look_at + distance * direction.normalize_or(Vec3::Y);
     let follows = matches!(task, "hopper" | "half-cheetah" | "walker2d");
-    (default_camera(), CameraPlace(Transform::from_translation(eye).looking_at(look_at, Vec3::Y)), FollowTorso(follows))
+    (default_camera(), CameraPlace(Transform::from_translation(eye).looking_at(look_at, up)), FollowTorso(follows))
 }
 
 /// Whether the task's arm stands on the ground and works on it.
@@ -84,18 +125,19 @@ fn is_tabletop(task: &str) -> bool {
 #[derive(Component, Debug, Clone, Copy)]
 pub(super) struct CameraPlace(Transform);
 
-/// Whether a camera goes along with the first arena's body of the name `torso`.
+/// Whether a camera goes along with the body of the name `torso`.
 #[derive(Component, Debug, Clone, Copy)]
 pub(super) struct FollowTorso(bool);
 
 pub(super) fn place_cameras(
-    mut cameras: Query<(&CameraPlace, &FollowTorso, &mut Transform), Without<SimBody>>,
+    mut cameras: Query<(&CameraPlace, &FollowTorso, &mut Transform, Option<&ChildOf>), Without<SimBody>>,
     arenas: Query<(&onestep_agent::Agent, &Children), With<Arena>>,
     bodies: Query<(&SimBody, &Transform)>,
 ) {
-    for (place, follow, mut transform) in &mut cameras {
-        let first = arenas.iter().min_by_key(|(agent, _)| **agent).filter(|_| follow.0);
-        let torso = first.and_then(|(_, children)| {
+    for (place, follow, mut transform, parent) in &mut cameras {
+        let own = parent.and_then(|parent| arenas.get(parent.0).ok());
+        let arena = own.or_else(|| arenas.iter().min_by_key(|(agent, _)| **agent)).filter(|_| follow.0);
+        let torso = arena.and_then(|(_, children)| {
             children.iter().filter_map(|child| bodies.get(child).ok()).find(|(body, _)| body.name == "torso")
         });
         let along = torso.map_or(0.0, |(_, torso)| torso.translation.x);
