@@ -26,7 +26,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     ActionChunk, LearnError, LearnPhase, LearnerState, PolicyHandle, Replay, ReplayCursor,
-    learner::{ActionLog, Growing, HeldBack, Replaying},
+    background::BackgroundLearner,
+    learner::{self, ActionLog, Growing, HeldBack, Replaying},
     policy,
     replay::{OwnedColumns, ReplayHeader},
 };
@@ -119,8 +120,16 @@ fn from_bits(bits: &[u32]) -> Vec<f32> {
 /// When a file cannot be written; the checkpoint that was there stays valid.
 pub fn save(world: &mut World, directory: &Path) -> Result<(), LearnError> {
     let Some(policy) = world.get_resource::<PolicyHandle>().cloned() else { return Err(LearnError::NoAgent) };
+    // What is being learned in the background belongs to this state as soon as it is finished.
+    learner::finish_updates(world, false);
     let state = save_state(world);
-    let (weights, optimizer) = policy.with(|learner| (learner.weights(), learner.optimizer()));
+    let (weights, optimizer) = match world.get_resource::<BackgroundLearner>() {
+        Some(worker) => {
+            let (weights, optimizer) = worker.save()?;
+            (Ok(weights), Ok(optimizer))
+        }
+        None => policy.with(|learner| (learner.weights(), learner.optimizer())),
+    };
     let replay = world.get_resource::<Replay>().map(|replay| encode_replay(replay, directory)).transpose()?;
     let state = serde_json::to_vec(&state).map_err(|error| broken(directory, STATE_FILE, &error))?;
     let mut files = vec![(WEIGHTS_FILE, weights?), (OPTIMIZER_FILE, optimizer?), (STATE_FILE, state)];
@@ -202,6 +211,8 @@ pub fn load(app: &mut App, directory: &Path) -> Result<(), LearnError> {
 
     let policy = policy::prepare(app)?;
     let world = app.world_mut();
+    // A worker starts anew from the networks that are loaded below.
+    world.remove_resource::<BackgroundLearner>();
     let spec = policy::common_spec(world)?;
     if let Some(replay) = &replay {
         let header = replay.header();

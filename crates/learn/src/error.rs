@@ -72,6 +72,12 @@ pub enum LearnError {
         /// What was looked at.
         detail: String,
     },
+    /// The thread that learns beside the frames is gone or could not be started.
+    #[error("the thread that learns in the background failed: {detail}")]
+    Background {
+        /// Why.
+        detail: String,
+    },
     /// A checkpoint is broken or belongs to something else.
     #[error("checkpoint file {path}: {detail}. The file was left as it is")]
     Checkpoint {

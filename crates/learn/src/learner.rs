@@ -9,7 +9,8 @@ use onestep_policy::{Phase, PolicyError};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    BatchBuffer, LearnError, LearnerMetrics, PolicyHandle, Replay, ReplayCursor, Transition, noise::StreamNoise, policy,
+    BatchBuffer, LearnError, LearnerMetrics, PolicyHandle, Replay, ReplayCursor, Transition,
+    background::BackgroundLearner, compute::ChosenDevice, noise::StreamNoise, policy,
 };
 
 /// How many of the last steps are kept for the report of a fault.
@@ -25,6 +26,18 @@ const RECENT_STEPS: usize = 50;
 pub struct LearnerPlugin {
     /// How much of what, when.
     pub schedule: LearnerSchedule,
+}
+
+/// Where updates are made.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Execution {
+    /// Inside the tick: it ends when its updates are made. Repeatable to the bit on the CPU.
+    #[default]
+    Inline,
+    /// On a thread of their own, while ticks and frames go on; agents take the newest weights at tick boundaries. Which
+    /// update an action comes from depends on the machine, so a run is *not* repeatable to the bit.
+    Background,
 }
 
 /// How much is stored and how often is learned.
@@ -45,6 +58,8 @@ pub struct LearnerSchedule {
     pub start_training: u64,
     /// Updates for each control step of each agent in the online phase (the update-to-data ratio).
     pub updates_per_step: f64,
+    /// Where updates are made.
+    pub execution: Execution,
 }
 
 impl Default for LearnerSchedule {
@@ -57,6 +72,7 @@ impl Default for LearnerSchedule {
             random_steps: 0,
             start_training: 1_000,
             updates_per_step: 1.0,
+            execution: Execution::Inline,
         }
     }
 }
@@ -107,10 +123,20 @@ pub struct LearnerState {
     pub updates: u64,
     /// Control steps stored in the online phase, all agents together.
     pub env_steps: u64,
-    /// Part of an update that is still owed, when `updates_per_step` is not a whole number.
+    /// Updates that are still owed: a part of one when `updates_per_step` is not a whole number, and in the background
+    /// those that the queue had no room for.
     pub(crate) owed_updates: f64,
     /// Set once something went wrong; learning and acting by policy have stopped.
     pub fault: Option<LearnFault>,
+}
+
+impl LearnerState {
+    /// Updates that should have been made by now and are not even queued; with [`Execution::Background`] it says how far
+    /// learning is behind.
+    #[must_use]
+    pub fn behind(&self) -> u64 {
+        self.owed_updates.floor().max(0.0) as u64
+    }
 }
 
 /// What went wrong, where, and what happened just before.
@@ -191,7 +217,7 @@ impl Plugin for LearnerPlugin {
                     (equip_agents, gate).chain().in_set(AgentSystems::Begin).after(policy::prepare_in_world),
                     repeat_actions.in_set(ActOrder::Human),
                     store.in_set(AgentSystems::Store),
-                    learn.in_set(AgentSystems::Learn),
+                    (learn, learn_beside).chain().in_set(AgentSystems::Learn),
                 ),
             );
     }
@@ -316,7 +342,9 @@ fn store(
             return;
         }
         state.env_steps += 1;
-        state.owed_updates += schedule.updates_per_step;
+        if state.phase != LearnPhase::Done {
+            state.owed_updates += schedule.updates_per_step;
+        }
     }
 }
 
@@ -333,44 +361,206 @@ fn learn(
     mut buffer: Local<BatchBuffer>,
 ) {
     let (Some(policy), Some(replay)) = (policy, replay) else { return };
-    if state.fault.is_some() || !replaying.is_empty() {
+    if state.fault.is_some() || !replaying.is_empty() || schedule.execution != Execution::Inline {
         return;
     }
-    let (phase, updates) = match state.phase {
-        LearnPhase::Offline => {
-            let left = schedule.offline_updates.saturating_sub(state.updates);
-            (Phase::Offline, left.min(u64::from(schedule.offline_updates_per_tick)))
-        }
-        LearnPhase::Online => {
-            if state.env_steps >= schedule.online_steps {
-                state.phase = LearnPhase::Done;
-            }
-            if state.env_steps < schedule.start_training {
-                state.owed_updates = 0.0;
-            }
-            let whole = state.owed_updates.floor().max(0.0);
-            state.owed_updates -= whole;
-            (Phase::Online, whole as u64)
-        }
-        LearnPhase::Done => return,
-    };
+    if state.phase == LearnPhase::Done {
+        return;
+    }
+    let (phase, updates) = due(&mut state, &schedule, 0, u64::MAX);
     for _ in 0..updates {
-        match update_once(&policy, &replay, &mut streams, &mut buffer, phase) {
-            Ok(news) => {
-                metrics.add(news);
-                state.updates += 1;
-            }
-            Err(error) => {
-                let place = if matches!(error, LearnError::Policy(PolicyError::NonFinite { .. })) {
-                    "an update: a loss is not a number any more"
-                } else {
-                    "an update"
-                };
-                state.fault = Some(LearnFault { place, error, recent: recent.0.iter().cloned().collect() });
+        let result = update_once(&policy, &replay, &mut streams, &mut buffer, phase);
+        if !note(result, &mut state, &mut metrics, &recent) {
+            return;
+        }
+    }
+}
+
+/// How many updates to begin now, with so many under way and room for so many more.
+fn due(state: &mut LearnerState, schedule: &LearnerSchedule, in_flight: u64, room: u64) -> (Phase, u64) {
+    if state.phase == LearnPhase::Offline {
+        let left = schedule.offline_updates.saturating_sub(state.updates + in_flight);
+        return (Phase::Offline, left.min(u64::from(schedule.offline_updates_per_tick)).min(room));
+    }
+    if state.env_steps >= schedule.online_steps {
+        state.phase = LearnPhase::Done;
+    }
+    if state.env_steps < schedule.start_training {
+        state.owed_updates = 0.0;
+    }
+    let whole = state.behind().min(room);
+    state.owed_updates -= whole as f64;
+    (Phase::Online, whole)
+}
+
+/// Counts an update, or keeps what went wrong; returns whether to go on.
+fn note(
+    result: Result<onestep_policy::Metrics, LearnError>,
+    state: &mut LearnerState,
+    metrics: &mut LearnerMetrics,
+    recent: &RecentSteps,
+) -> bool {
+    match result {
+        Ok(news) => {
+            metrics.add(news);
+            state.updates += 1;
+            true
+        }
+        Err(error) => {
+            let place = if matches!(error, LearnError::Policy(PolicyError::NonFinite { .. })) {
+                "an update: a loss is not a number any more"
+            } else {
+                "an update"
+            };
+            state.fault.get_or_insert(LearnFault { place, error, recent: recent.0.iter().cloned().collect() });
+            false
+        }
+    }
+}
+
+/// As [`learn`], with a worker: takes what is finished, gives it what is due, and never waits.
+fn learn_beside(world: &mut World) {
+    let is_beside =
+        world.get_resource::<LearnerSchedule>().is_some_and(|schedule| schedule.execution == Execution::Background);
+    if !is_beside || !world.contains_resource::<Replay>() || !world.contains_resource::<PolicyHandle>() {
+        return;
+    }
+    let is_replaying = world.query_filtered::<(), With<Replaying>>().iter(world).next().is_some();
+    if is_replaying || world.resource::<LearnerState>().fault.is_some() {
+        return;
+    }
+    if !world.contains_resource::<BackgroundLearner>()
+        && let Err(error) = start_worker(world)
+    {
+        let recent = world.resource::<RecentSteps>().0.iter().cloned().collect();
+        world.resource_mut::<LearnerState>().fault = Some(LearnFault { place: "starting to learn", error, recent });
+        return;
+    }
+    with_worker(world, |worker, learning| {
+        while let Some(result) = worker.try_next() {
+            if !learning.note(result) {
                 return;
             }
         }
+        worker.take_over(learning.policy);
+        learning.send_due(worker);
+    });
+}
+
+fn start_worker(world: &mut World) -> Result<(), LearnError> {
+    let policy = world.resource::<PolicyHandle>().clone();
+    // Networks that came from elsewhere tell nothing of their device.
+    let device = world.get_resource::<ChosenDevice>().map(|chosen| chosen.device.clone()).unwrap_or_default();
+    let mut streams = world.get_resource_or_insert_with(|| RandomStreams::new(0));
+    let worker = BackgroundLearner::start(&policy, &device, &mut streams)?;
+    world.insert_resource(worker);
+    Ok(())
+}
+
+/// What a tick and a worker share.
+struct Learning<'w> {
+    policy: &'w PolicyHandle,
+    replay: &'w Replay,
+    schedule: &'w LearnerSchedule,
+    recent: &'w RecentSteps,
+    state: &'w mut LearnerState,
+    metrics: &'w mut LearnerMetrics,
+    streams: &'w mut RandomStreams,
+}
+
+impl Learning<'_> {
+    fn note(&mut self, result: Result<onestep_policy::Metrics, LearnError>) -> bool {
+        note(result, self.state, self.metrics, self.recent)
     }
+
+    /// Queues what is due and fits; returns how many.
+    fn send_due(&mut self, worker: &mut BackgroundLearner) -> u64 {
+        let (phase, updates) = due(self.state, self.schedule, worker.in_flight(), worker.room());
+        for _ in 0..updates {
+            if let Err(error) = worker.send(self.policy, self.replay, self.streams, phase) {
+                self.note(Err(error));
+                return 0;
+            }
+        }
+        updates
+    }
+}
+
+/// Runs `work` with the worker and what it needs; does nothing without a worker.
+fn with_worker(world: &mut World, work: impl FnOnce(&mut BackgroundLearner, &mut Learning<'_>)) {
+    let (Some(mut worker), Some(mut state), Some(mut streams), Some(mut metrics)) = (
+        world.remove_resource::<BackgroundLearner>(),
+        world.remove_resource::<LearnerState>(),
+        world.remove_resource::<RandomStreams>(),
+        world.remove_resource::<LearnerMetrics>(),
+    ) else {
+        return;
+    };
+    if let (Some(policy), Some(replay), Some(schedule), Some(recent)) = (
+        world.get_resource::<PolicyHandle>(),
+        world.get_resource::<Replay>(),
+        world.get_resource::<LearnerSchedule>(),
+        world.get_resource::<RecentSteps>(),
+    ) {
+        let mut learning = Learning {
+            policy,
+            replay,
+            schedule,
+            recent,
+            state: &mut state,
+            metrics: &mut metrics,
+            streams: &mut streams,
+        };
+        work(&mut worker, &mut learning);
+    }
+    world.insert_resource(worker);
+    world.insert_resource(state);
+    world.insert_resource(streams);
+    world.insert_resource(metrics);
+}
+
+/// For a loop that runs as fast as the machine allows: waits while learning in the background is so far behind that its
+/// queue is full. Call it between two ticks; it does nothing with [`Execution::Inline`].
+pub fn keep_pace(world: &mut World) {
+    if !world.contains_resource::<BackgroundLearner>() {
+        return;
+    }
+    with_worker(world, |worker, learning| {
+        while learning.state.fault.is_none() && worker.room() == 0 {
+            let Some(result) = worker.next() else { return };
+            learning.note(result);
+        }
+    });
+}
+
+/// Waits until learning in the background has made every update that is owed, and gives the agents the newest weights:
+/// before an evaluation, or at the end. Call it between two ticks; it does nothing with [`Execution::Inline`].
+pub fn settle(world: &mut World) {
+    finish_updates(world, true);
+}
+
+/// Waits for the updates that are queued, and with `owed` for all that are owed.
+pub(crate) fn finish_updates(world: &mut World, owed: bool) {
+    if !world.contains_resource::<BackgroundLearner>() {
+        return;
+    }
+    with_worker(world, |worker, learning| {
+        loop {
+            if owed && learning.state.phase != LearnPhase::Offline && learning.state.fault.is_none() {
+                learning.send_due(worker);
+            }
+            let Some(result) = worker.next() else { break };
+            learning.note(result);
+        }
+        if learning.state.fault.is_none() {
+            match worker.hand_over() {
+                Ok(()) => worker.take_over(learning.policy),
+                Err(error) => {
+                    learning.note(Err(error));
+                }
+            }
+        }
+    });
 }
 
 fn update_once(

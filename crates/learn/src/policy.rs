@@ -34,6 +34,11 @@ impl PolicyHandle {
         &self.algorithm
     }
 
+    /// Puts other networks of the same settings in the place of these, for all clones; returns these.
+    pub(crate) fn replace(&self, learner: Box<dyn Learner>) -> Box<dyn Learner> {
+        std::mem::replace(&mut self.learner.lock().unwrap_or_else(PoisonError::into_inner), learner)
+    }
+
     /// Works with the networks while nobody else does.
     pub fn with<R>(&self, work: impl FnOnce(&mut dyn Learner) -> R) -> R {
         // A panic elsewhere cannot leave the networks half changed in a way that matters more than the panic itself.

@@ -7,8 +7,8 @@ use bevy::prelude::*;
 use onestep_agent::prelude::*;
 use onestep_data::EpisodeData;
 use onestep_learn::{
-    AlgorithmConfig, Compute, LearnError, LearnPhase, LearnerMetrics, LearnerPlugin, LearnerSchedule, LearnerState,
-    PolicyHandle, PolicyPlugin, PolicySource, Replay, checkpoint, prepare,
+    AlgorithmConfig, Compute, Execution, LearnError, LearnPhase, LearnerMetrics, LearnerPlugin, LearnerSchedule,
+    LearnerState, PolicyHandle, PolicyPlugin, PolicySource, Replay, checkpoint, keep_pace, prepare, settle,
 };
 use onestep_policy::{MvpConfig, metrics};
 
@@ -322,4 +322,94 @@ fn agents_of_different_shapes_are_refused() {
     let other = AgentSpec::new(ObservationSpace::new([("x", 3)]), ActionSpace::new(["push"]), 9);
     app.world_mut().spawn((AgentBundle::new(1, other), Point::default()));
     assert!(matches!(prepare(&mut app), Err(LearnError::MixedAgents { first: 0, second: 1, .. })));
+}
+
+fn beside() -> LearnerSchedule {
+    LearnerSchedule { execution: Execution::Background, offline_updates: 10, ..online() }
+}
+
+fn with_demonstrations(mut app: App, episode: &EpisodeData) -> App {
+    prepare(&mut app).unwrap();
+    let mut replay = app.world_mut().resource_mut::<Replay>();
+    for _ in 0..5 {
+        replay.push_episode(episode).unwrap();
+    }
+    app
+}
+
+/// Ticks until `done`, waiting for the worker in between as a headless run does.
+fn tick_until(app: &mut App, done: impl Fn(&LearnerState) -> bool) {
+    for _ in 0..100_000 {
+        if done(state(app)) {
+            return;
+        }
+        tick(app, 1);
+        keep_pace(app.world_mut());
+        std::thread::yield_now();
+    }
+    panic!("it never came to that: {:?}", state(app));
+}
+
+#[test]
+fn a_learner_in_the_background_makes_the_same_updates() {
+    let mut app = with_demonstrations(toy_app(2, beside()), &demonstration());
+    let before = weights(&app);
+    tick_until(&mut app, |state| state.phase == LearnPhase::Online && state.env_steps >= 100);
+    // The agents act with what was learned, and the world has waited for the offline phase.
+    assert_ne!(weights(&app), before);
+    settle(app.world_mut());
+    let LearnerState { updates, env_steps, .. } = *state(&app);
+    // Half an update for each step from the twentieth on, as inside the tick.
+    assert_eq!(updates, 10 + (env_steps - 20) / 2 + 1, "{env_steps} steps");
+    assert_eq!(state(&app).behind(), 0);
+    let taken = weights(&app);
+    assert_eq!(app.world().resource::<PolicyHandle>().with(|learner| learner.spec().horizon), 3);
+    settle(app.world_mut());
+    assert_eq!(weights(&app), taken);
+    let means = app.world_mut().resource_mut::<LearnerMetrics>().take_means();
+    assert!(means.iter().any(|(name, value)| *name == metrics::CRITIC_LOSS && value.is_finite()));
+}
+
+#[test]
+fn a_run_with_a_learner_in_the_background_is_saved_and_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("checkpoint");
+    let mut first = with_demonstrations(toy_app(2, beside()), &demonstration());
+    tick_until(&mut first, |state| state.env_steps >= 60);
+    checkpoint::save(first.world_mut(), &path).unwrap();
+    let (updates, env_steps) = (state(&first).updates, state(&first).env_steps);
+    settle(first.world_mut());
+    assert!(updates > 10);
+
+    // In the background again, and inside the tick: what was saved does not depend on where it was learned.
+    for execution in [Execution::Background, Execution::Inline] {
+        let mut second = toy_app(2, LearnerSchedule { execution, ..beside() });
+        checkpoint::load(&mut second, &path).unwrap();
+        assert_eq!((state(&second).updates, state(&second).env_steps), (updates, env_steps));
+        tick_until(&mut second, |state| state.env_steps >= env_steps + 40);
+        settle(second.world_mut());
+        assert!(state(&second).updates >= updates + 19, "{:?}", state(&second));
+        assert!(state(&second).fault.is_none());
+        let learned = second.world().resource::<PolicyHandle>().clone();
+        checkpoint::save(second.world_mut(), &path.with_extension("again")).unwrap();
+        let saved = fs::read(path.with_extension("again").join(checkpoint::WEIGHTS_FILE)).unwrap();
+        assert_eq!(learned.with(|learner| learner.weights()).unwrap(), saved);
+    }
+}
+
+#[test]
+fn a_loss_that_is_not_finite_stops_a_learner_in_the_background() {
+    let mut monstrous = demonstration();
+    monstrous.rewards = vec![1e38; 3];
+    let mut app = with_demonstrations(toy_app(1, LearnerSchedule { offline_updates: 1_000, ..beside() }), &monstrous);
+    let before = weights(&app);
+    tick_until(&mut app, |state| state.fault.is_some());
+    let fault = state(&app).fault.as_ref().unwrap();
+    assert_eq!(fault.place, "an update: a loss is not a number any more");
+    // It goes no further, and can be asked for everything.
+    let updates = state(&app).updates;
+    tick(&mut app, 5);
+    settle(app.world_mut());
+    assert!(state(&app).updates >= updates);
+    assert_eq!(weights(&app).len(), before.len());
 }

@@ -278,7 +278,12 @@ impl Trainer {
     /// [`RunError::Fault`] when a number is not finite.
     pub fn tick(&mut self) -> Result<(), RunError> {
         onestep_record::tick(self.app.world_mut());
+        onestep_learn::keep_pace(self.app.world_mut());
         self.episodes.read(self.app.world());
+        self.check_faults()
+    }
+
+    fn check_faults(&self) -> Result<(), RunError> {
         match fault::of_app(self.app.world()) {
             None => Ok(()),
             Some(report) => {
@@ -332,6 +337,8 @@ impl Trainer {
     }
 
     fn evaluate(&mut self, kind: EvaluationKind, watcher: &mut dyn TrainWatcher) -> Result<(), RunError> {
+        onestep_learn::settle(self.app.world_mut());
+        self.check_faults()?;
         let episodes = self.config.evaluation.episodes;
         let mut stop = false;
         let result = evaluate_policy(&self.config, &self.policy, episodes, |world, done| {

@@ -30,7 +30,7 @@ Examples:
   onestep train lift --set algorithm.tau=0.01        any setting of the run's config.toml
   onestep train --resume runs/lift-mvp-seed0         go on after an interruption
   onestep eval runs/lift-mvp-seed0                   success rate over 50 episodes
-  onestep record runs/lift-mvp-seed0 --out lift.gif  film an episode; no window needed
+  onestep record runs/lift-mvp-seed0 --out lift.mp4  film an episode; no window needed
   onestep collect lift --out lift.hdf5               episodes of the scripted expert as a dataset
   onestep bench algorithms lift                      all algorithms side by side: hours";
 
@@ -81,6 +81,9 @@ struct SettingArgs {
     /// Device that learns: auto, cpu or gpu
     #[arg(long, value_name = "DEVICE")]
     compute: Option<String>,
+    /// Where updates are made: inline (repeatable) or background (the world goes on meanwhile)
+    #[arg(long, value_name = "WHERE")]
+    learner: Option<String>,
     /// Worlds that the learning agents act in, side by side
     #[arg(long, value_name = "N")]
     arenas: Option<usize>,
@@ -114,6 +117,7 @@ impl SettingArgs {
             ("--algorithm", "algorithm.name", self.algorithm.clone()),
             ("--seed", "seed", number(self.seed)),
             ("--compute", "compute", self.compute.clone()),
+            ("--learner", "learner.execution", self.learner.clone()),
             ("--arenas", "arenas", count(self.arenas)),
             ("--demonstrations", "demonstrations.episodes", count(self.demonstrations)),
             ("--offline-updates", "learner.offline_updates", number(self.offline_updates)),
