@@ -154,8 +154,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     while app.world().resource::<LearnerState>().phase != onestep::learn::LearnPhase::Done {
         onestep::tick(app.world_mut());
         let mut carts = app.world_mut().query::<&Cart>();
-        for cart in carts.iter(app.world()).filter(|cart| cart.path.len() >= longest.len()) {
-            longest.clone_from(&cart.path);
+        for cart in carts.iter(app.world()) {
+            if cart.path.len() >= longest.len() {
+                longest.clone_from(&cart.path);
+            }
         }
     }
     let lengths = &app.world().resource::<Lengths>().0;

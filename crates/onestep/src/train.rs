@@ -6,7 +6,7 @@ use bevy::{ecs::message::MessageCursor, prelude::*};
 use onestep_agent::{EpisodeEnd, EpisodeFinished};
 use onestep_data::EpisodeFile;
 use onestep_learn::{
-    ComputeReport, LearnPhase, LearnerMetrics, LearnerState, PolicyHandle, Replay, checkpoint, prepare,
+    ComputeReport, Execution, LearnPhase, LearnerMetrics, LearnerState, PolicyHandle, Replay, checkpoint, prepare,
 };
 use onestep_record::evaluation::EvaluationReport;
 
@@ -426,8 +426,12 @@ impl Trainer {
 
     fn prepared(&self, demonstration_success_rate: Option<f64>) -> Prepared {
         let world = self.app.world();
+        let mut compute = world.get_resource::<ComputeReport>().map_or_else(String::new, |report| report.text.clone());
+        if self.config.learner.execution == Execution::Background {
+            compute.push_str(", in the background: this run is not repeatable to the bit");
+        }
         Prepared {
-            compute: world.get_resource::<ComputeReport>().map_or_else(String::new, |report| report.text.clone()),
+            compute,
             parameters: self.policy.with(|learner| learner.parameter_count()),
             transitions: world.get_resource::<Replay>().map_or(0, Replay::len),
             demonstration_success_rate,

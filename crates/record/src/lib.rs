@@ -29,11 +29,11 @@ pub mod overlay;
 pub mod picture;
 #[cfg(feature = "render")]
 pub mod plot;
-pub mod summary;
 #[cfg(feature = "render")]
 pub mod recorder;
 #[cfg(feature = "render")]
 mod shot;
+pub mod summary;
 mod ticking;
 #[cfg(feature = "render")]
 pub mod video;
