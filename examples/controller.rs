@@ -59,10 +59,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 }
 
 #[test]
+#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 fn a_policy_from_disk_acts_as_the_one_that_was_saved() {
-    let folder = tempfile::tempdir().unwrap_or_else(|error| panic!("{error}"));
+    let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("checkpoint");
-    let config = RunConfig::preset("lift", "small").unwrap_or_else(|error| panic!("{error}"));
+    let config = RunConfig::preset("lift", "small").unwrap();
     let actions = |app: &mut App| -> Vec<f32> {
         for _ in 0..3 {
             onestep::tick(app.world_mut());
@@ -71,10 +72,10 @@ fn a_policy_from_disk_acts_as_the_one_that_was_saved() {
         agents.iter(app.world()).flat_map(|action| action.values().to_vec()).collect()
     };
     let mut trained = robots(&config, 2);
-    prepare(&mut trained).unwrap_or_else(|error| panic!("{error}"));
-    checkpoint::save(trained.world_mut(), &path).unwrap_or_else(|error| panic!("{error}"));
+    prepare(&mut trained).unwrap();
+    checkpoint::save(trained.world_mut(), &path).unwrap();
     let wanted = actions(&mut trained);
     let mut other = robots(&config, 2);
-    load(&mut other, &path).unwrap_or_else(|error| panic!("{error}"));
+    load(&mut other, &path).unwrap();
     assert_eq!(actions(&mut other), wanted);
 }

@@ -88,14 +88,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 }
 
 #[test]
+#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 fn every_step_is_a_frame() {
     if let Err(error) = find_adapter() {
         println!("skipped: {error}");
         return;
     }
-    let folder = tempfile::tempdir().unwrap_or_else(|error| panic!("{error}"));
+    let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("cube.mp4");
-    let frames = film(&path, 12).unwrap_or_else(|error| panic!("{error}"));
+    let frames = film(&path, 12).unwrap();
     assert_eq!(frames, 12);
     assert!(path.metadata().is_ok_and(|file| file.len() > 2_000));
 }

@@ -157,7 +157,7 @@ fn a_sheet_shows_every_arena_with_its_words_and_pngs_agree_with_the_film() {
     let options = VideoOptions {
         width: 192,
         height: 144,
-        every: 10,
+        every: 40,
         out: folder.path().join("sheet.mp4"),
         seeds: vec![1, 2, 3, 4],
         overlays: vec![Overlay::Step, Overlay::Reward, Overlay::Success],
