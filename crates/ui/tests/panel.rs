@@ -13,7 +13,7 @@ use onestep_record::{
 };
 use onestep_sim::{
     SimPlugin,
-    visual::{SimVisualPlugin, default_camera, task_view},
+    visual::{SimVisualPlugin, default_camera, camera_place},
 };
 use onestep_ui::{
     CandidatesPlugin, HumanPlugin, KeysPlugin, OrbitCamera, OrbitCameraPlugin, Pace, PacePlugin, Panel, PanelPlugin,
@@ -42,7 +42,7 @@ fn app(panel: Panel) -> Option<App> {
             PacePlugin { pace: Pace::default().with_pause(true) },
             PanelPlugin { panel },
         ));
-    let (eye, focus) = task_view("lift");
+    let (eye, focus) = camera_place("lift");
     app.world_mut().spawn((default_camera(), OrbitCamera::new(eye, focus)));
     app.finish();
     app.cleanup();
