@@ -15,7 +15,7 @@ mod world;
 
 pub use model::ManipModel;
 pub use oracle::{Oracle, Target};
-pub use robot::{Crank, CrankGripper, PositionServos, SERVO_JOINTS, ServoHome, ServoRobot};
+pub use robot::{Crank, CrankGripper, CrankSpring, PositionServos, SERVO_JOINTS, ServoHome, ServoRobot};
 pub use scene::{
     Arrangement, Bounds, ButtonScene, CameraPose, CubeScene, ManipScene, PlayScene, SlideScene, TaskScene,
 };

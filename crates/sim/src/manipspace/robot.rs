@@ -73,6 +73,18 @@ pub struct CrankGripper {
     pub damping: f64,
     /// Inertia of the drive seen at the crank, kg m².
     pub armature: f64,
+    /// The linkage's springs, seen at the crank.
+    pub spring: CrankSpring,
+}
+
+/// A spring at the crank.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CrankSpring {
+    /// Stiffness, N m/rad.
+    pub stiffness: f64,
+    /// Angle at which it is relaxed.
+    pub rest: f64,
 }
 
 /// Half of the gap between the pads as a function of the crank's angle: `offset + radius cos(angle + phase)`.
@@ -170,9 +182,16 @@ impl ServoRobot {
             }
         }
         let crank = gripper.crank;
-        let finite = [crank.offset, crank.phase].iter().chain(&gripper.position).all(|number| number.is_finite());
+        let finite = [crank.offset, crank.phase, gripper.spring.rest]
+            .iter()
+            .chain(&gripper.position)
+            .all(|number| number.is_finite());
         if !finite {
-            return Err(wrong("gripper", "not finite".to_owned(), "offset, phase and position must be finite"));
+            return Err(wrong(
+                "gripper",
+                "not finite".to_owned(),
+                "offset, phase, position and the spring's rest must be finite",
+            ));
         }
         let range = gripper.crank_travel.map(|angle| angle + crank.phase);
         if !(range[0] > 0.0 && range[1] < std::f64::consts::PI) {
@@ -188,6 +207,7 @@ impl ServoRobot {
             ("gripper.torque_limit", gripper.torque_limit),
             ("gripper.damping", gripper.damping),
             ("gripper.armature", gripper.armature),
+            ("gripper.spring.stiffness", gripper.spring.stiffness),
             ("controller.position_scale", self.controller.position_scale),
             ("controller.yaw_scale", self.controller.yaw_scale),
             ("controller.gripper_scale", self.controller.gripper_scale),
