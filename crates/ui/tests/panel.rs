@@ -13,7 +13,7 @@ use onestep_record::{
 };
 use onestep_sim::{
     SimPlugin,
-    visual::{SimVisualPlugin, default_camera, camera_place},
+    visual::{SimVisualPlugin, camera_place, default_camera},
 };
 use onestep_ui::{
     CandidatesPlugin, HumanPlugin, KeysPlugin, OrbitCamera, OrbitCameraPlugin, Pace, PacePlugin, Panel, PanelPlugin,

@@ -6,8 +6,6 @@ use std::path::PathBuf;
 use super::screen::SharedScreen;
 use anyhow::{Context, Result};
 use clap::Args;
-#[cfg(feature = "render")]
-use onestep::{train::TrainRun, window::WindowOptions};
 use onestep::{
     RunError,
     config::has_expert,
@@ -15,6 +13,8 @@ use onestep::{
     run::{Role, read_demonstrations, require_room},
     train::{Start, TrainReport, Trainer, wanted_demonstrations},
 };
+#[cfg(feature = "render")]
+use onestep::{train::TrainRun, window::WindowOptions};
 #[cfg(feature = "render")]
 use std::{cell::RefCell, rc::Rc};
 
