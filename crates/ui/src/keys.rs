@@ -215,7 +215,9 @@ mod tests {
     /// An app whose clock never ticks by itself.
     fn app() -> App {
         let mut app = App::new();
-        app.add_plugins((MinimalPlugins, InputPlugin, PacePlugin { pace: Pace { paused: true, ..Pace::default() } }))
+        let mut pace = Pace::default();
+        pace.paused = true;
+        app.add_plugins((MinimalPlugins, InputPlugin, PacePlugin { pace }))
             .add_plugins((
                 SimPlugin { mode: AgentMode::Scripted, ..default() },
                 HumanPlugin,
