@@ -1,6 +1,6 @@
-//! Renders the scripted expert lifting the cube, without a window: a video, a strip of frames and one picture.
+//! Renders the scripted expert of a task, without a window: a video, a strip of frames and one picture.
 //!
-//! `cargo run --release -p onestep_record --example lift_picture -- docs/images`
+//! `cargo run --release -p onestep_record --example lift_picture -- docs/images [TASK]`
 
 #![allow(clippy::print_stdout, reason = "an example prints what it made")]
 
@@ -11,22 +11,26 @@ use onestep_agent::AgentMode;
 use onestep_record::video::{VideoOptions, record_rollout};
 use onestep_sim::{
     SimPlugin,
-    visual::{SimVisualPlugin, default_camera},
+    visual::{SimVisualPlugin, task_camera},
 };
 
 fn main() -> Result<(), Box<dyn Error>> {
     let folder = PathBuf::from(std::env::args().nth(1).unwrap_or_else(|| ".".to_owned()));
+    let task = std::env::args().nth(2).unwrap_or_else(|| "lift".to_owned());
     let build = |app: &mut App| {
-        app.add_plugins((SimPlugin { mode: AgentMode::Scripted, ..SimPlugin::default() }, SimVisualPlugin::default()));
-        app.world_mut().spawn(default_camera());
+        app.add_plugins((
+            SimPlugin { task: task.clone(), mode: AgentMode::Scripted, ..SimPlugin::default() },
+            SimVisualPlugin::default(),
+        ));
+        app.world_mut().spawn(task_camera(&task));
         Ok::<(), Infallible>(())
     };
     let video = VideoOptions {
         width: 480,
         height: 360,
         every: 2,
-        out: folder.join("lift.gif"),
-        strip: Some(folder.join("lift-strip.png")),
+        out: folder.join(format!("{task}.gif")),
+        strip: Some(folder.join(format!("{task}-strip.png"))),
         strip_frames: 5,
         ..VideoOptions::default()
     };
@@ -34,7 +38,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         width: 1280,
         height: 800,
         every: u32::MAX,
-        out: folder.join("lift.png"),
+        out: folder.join(format!("{task}.png")),
         ..VideoOptions::default()
     };
     for options in [picture, video] {
