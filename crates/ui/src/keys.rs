@@ -215,9 +215,7 @@ mod tests {
     /// An app whose clock never ticks by itself.
     fn app() -> App {
         let mut app = App::new();
-        let mut pace = Pace::default();
-        pace.paused = true;
-        app.add_plugins((MinimalPlugins, InputPlugin, PacePlugin { pace }))
+        app.add_plugins((MinimalPlugins, InputPlugin, PacePlugin { pace: Pace::default().with_pause(true) }))
             .add_plugins((
                 SimPlugin { mode: AgentMode::Scripted, ..default() },
                 HumanPlugin,
