@@ -55,11 +55,13 @@ mod episode;
 mod plugin;
 mod random;
 mod space;
+mod timing;
 
 pub use episode::{Episode, EpisodeEnd, EpisodeFinished, EpisodeSums, SeedSource};
 pub use plugin::{ActOrder, AgentPlugin, AgentSystems};
 pub use random::{Purpose, RandomStreams, SavedStreams, derive_seed};
 pub use space::{ActionSpace, AgentSpec, Field, ObservationSpace, SpaceError};
+pub use timing::{StageTimes, StageTimesPlugin};
 
 use bevy_ecs::prelude::*;
 

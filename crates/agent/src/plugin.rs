@@ -39,6 +39,8 @@ pub enum ActOrder {
     Policy,
     /// People.
     Human,
+    /// Whoever repeats actions that were taken before; the last word.
+    Repeat,
 }
 
 /// The places inside a set that belong to this crate, so that a world's own systems need no ordering of their own.
@@ -95,7 +97,7 @@ impl Plugin for AgentPlugin {
         );
         app.configure_sets(
             FixedUpdate,
-            (ActOrder::Scripted, ActOrder::Policy, ActOrder::Human).chain().in_set(AgentSystems::Act),
+            (ActOrder::Scripted, ActOrder::Policy, ActOrder::Human, ActOrder::Repeat).chain().in_set(AgentSystems::Act),
         );
         app.add_systems(
             FixedUpdate,

@@ -54,6 +54,7 @@ fn write(path: &Path) -> Result<(), DataError> {
             truncated: true,
             successes: vec![false; STEPS],
             seed: seed as u64,
+            interventions: Vec::new(),
         })
         .collect();
     let file = EpisodeFile {

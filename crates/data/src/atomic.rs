@@ -37,6 +37,20 @@ pub fn write_with(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<(
     sync_parent(path)
 }
 
+/// Whether a file could be written to `path`: tried now, not after long work. Nothing is left there.
+///
+/// # Errors
+/// [`DataError::Io`].
+pub fn check_writable(path: &Path) -> Result<(), DataError> {
+    let temporary = sibling(path, ".tmp");
+    if path.is_dir() {
+        let source = io::Error::new(io::ErrorKind::IsADirectory, "a folder is in the way");
+        return Err(DataError::Io { action: "write", path: path.to_owned(), source });
+    }
+    File::create(&temporary).map_err(DataError::io("write", path))?;
+    fs::remove_file(&temporary).map_err(DataError::io("write", path))
+}
+
 /// Fills a new folder and puts it in the place of `path`. The folder that was there before becomes `PATH.previous`
 /// (one is kept).
 ///

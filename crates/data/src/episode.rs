@@ -20,6 +20,8 @@ pub struct EpisodeData {
     pub successes: Vec<bool>,
     /// Seed of the initial state.
     pub seed: u64,
+    /// Whether a person acted in each step where a policy or a script was to act, `[T]`; empty where nobody did.
+    pub interventions: Vec<bool>,
 }
 
 impl EpisodeData {
@@ -53,10 +55,12 @@ impl EpisodeData {
     /// [`DataError::Episode`] with the field and both lengths.
     pub fn check(&self, episode: usize, observation_dim: usize, action_dim: usize) -> Result<(), DataError> {
         let steps = self.len();
+        let flagged = if self.interventions.is_empty() { 0 } else { steps };
         for (field, expected, found) in [
             ("observations", (steps + 1) * observation_dim, self.observations.len()),
             ("actions", steps * action_dim, self.actions.len()),
             ("successes", steps, self.successes.len()),
+            ("interventions", flagged, self.interventions.len()),
         ] {
             if expected != found {
                 return Err(DataError::Episode { episode, field, expected, found });

@@ -19,7 +19,8 @@ const VERSION: u32 = 1;
 /// All facts about the file are one entry, because the container keeps its entries in a hash map: with more than one,
 /// the same episodes would give files that differ.
 const HEADER_KEY: &str = "onestep";
-/// Eight tensors take a few hundred bytes; a header beyond this is not ours.
+const INTERVENTIONS: &str = "interventions";
+/// Nine tensors take a few hundred bytes; a header beyond this is not ours.
 const MAX_HEADER_BYTES: u64 = 1 << 20;
 /// Bytes that are read or written at once.
 const PIECE: usize = 1 << 16;
@@ -34,6 +35,7 @@ const PIECE: usize = 1 << 16;
 /// | `actions` | f32 | `[sum of T, A]` |
 /// | `rewards` | f32 | `[sum of T]` |
 /// | `successes` | u8, 0 or 1 | `[sum of T]` |
+/// | `interventions` | u8, 0 or 1; only in files where a person stepped in | `[sum of T]` |
 /// | `lengths` | u64, `T` of each | `[episodes]` |
 /// | `seeds` | u64 | `[episodes]` |
 /// | `terminated`, `truncated` | u8, 0 or 1 | `[episodes]` |
@@ -148,6 +150,11 @@ impl EpisodeFile {
         self.episodes.iter().map(EpisodeData::len).sum()
     }
 
+    /// Whether a person stepped in anywhere.
+    fn has_interventions(&self) -> bool {
+        self.episodes.iter().any(|episode| episode.interventions.contains(&true))
+    }
+
     /// Checks that the episodes are of this task and these sizes. `path` is the file named in the error.
     ///
     /// # Errors
@@ -200,7 +207,7 @@ impl EpisodeFile {
         let (episodes, steps) = (self.episodes.len(), self.steps());
         // Wide types first, then by name, as the format's own library lays them out.
         let mut end = 0;
-        let tensors = [
+        let mut tensors = vec![
             ("lengths", Dtype::U64, 8, vec![episodes]),
             ("seeds", Dtype::U64, 8, vec![episodes]),
             ("actions", Dtype::F32, 4, vec![steps, self.action_dim]),
@@ -209,14 +216,20 @@ impl EpisodeFile {
             ("successes", Dtype::U8, 1, vec![steps]),
             ("terminated", Dtype::U8, 1, vec![episodes]),
             ("truncated", Dtype::U8, 1, vec![episodes]),
-        ]
-        .map(|(name, dtype, width, shape)| {
-            let start = end;
-            end += width * shape.iter().product::<usize>();
-            (name.to_owned(), TensorInfo { dtype, shape, data_offsets: (start, end) })
-        });
+        ];
+        if self.has_interventions() {
+            tensors.insert(5, (INTERVENTIONS, Dtype::U8, 1, vec![steps]));
+        }
+        let tensors: Vec<_> = tensors
+            .into_iter()
+            .map(|(name, dtype, width, shape)| {
+                let start = end;
+                end += width * shape.iter().product::<usize>();
+                (name.to_owned(), TensorInfo { dtype, shape, data_offsets: (start, end) })
+            })
+            .collect();
         let facts = serde_json::to_string(&Header::of(self)).map_err(|error| refused(error.to_string()))?;
-        let metadata = Metadata::new(Some(HashMap::from([(HEADER_KEY.to_owned(), facts)])), tensors.to_vec())
+        let metadata = Metadata::new(Some(HashMap::from([(HEADER_KEY.to_owned(), facts)])), tensors)
             .map_err(|error| refused(error.to_string()))?;
         let mut text = serde_json::to_vec(&metadata).map_err(|error| refused(error.to_string()))?;
         // The format wants numbers to start at a multiple of eight.
@@ -238,6 +251,13 @@ impl EpisodeFile {
         for field in numbers {
             for episode in &self.episodes {
                 write_floats(out, field(episode))?;
+            }
+        }
+        if self.has_interventions() {
+            for episode in &self.episodes {
+                let mut flags: Vec<u8> = episode.interventions.iter().copied().map(u8::from).collect();
+                flags.resize(episode.len(), 0);
+                out.write_all(&flags)?;
             }
         }
         for episode in &self.episodes {
@@ -277,16 +297,23 @@ impl EpisodeFile {
         let terminated = reader.flags("terminated", &[count])?;
         let truncated = reader.flags("truncated", &[count])?;
         let successes = reader.flags("successes", &lengths)?;
+        let interventions = match reader.tensors.info(INTERVENTIONS) {
+            Some(_) => reader.flags(INTERVENTIONS, &lengths)?,
+            None => vec![Vec::new(); count],
+        };
         let mut episodes: Vec<EpisodeData> = seeds
             .into_iter()
             .zip(terminated.into_iter().flatten())
             .zip(truncated.into_iter().flatten())
             .zip(successes)
-            .map(|(((seed, terminated), truncated), successes)| EpisodeData {
+            .zip(interventions)
+            .map(|((((seed, terminated), truncated), successes), interventions)| EpisodeData {
                 terminated,
                 truncated,
                 successes,
                 seed,
+                // Steps without a person are told by an empty vector, wherever the episode lies.
+                interventions: if interventions.contains(&true) { interventions } else { Vec::new() },
                 ..EpisodeData::default()
             })
             .collect();
@@ -486,11 +513,24 @@ mod tests {
                 vec(-1f32..1.0, steps * action_dim),
                 vec(-1f32..1.0, steps),
                 vec(any::<bool>(), steps),
+                prop_oneof![Just(Vec::new()), vec(any::<bool>(), steps)],
                 any::<(bool, bool, u64)>(),
             )
-                .prop_map(|(observations, actions, rewards, successes, (terminated, truncated, seed))| {
-                    EpisodeData { observations, actions, rewards, terminated, truncated, successes, seed }
-                })
+                .prop_map(
+                    |(observations, actions, rewards, successes, by_hand, (terminated, truncated, seed))| {
+                        let interventions = if by_hand.contains(&true) { by_hand } else { Vec::new() };
+                        EpisodeData {
+                            observations,
+                            actions,
+                            rewards,
+                            terminated,
+                            truncated,
+                            successes,
+                            seed,
+                            interventions,
+                        }
+                    },
+                )
         })
     }
 
@@ -511,6 +551,7 @@ mod tests {
             truncated: false,
             successes: vec![false, true],
             seed,
+            interventions: Vec::new(),
         };
         EpisodeFile {
             task: "lift".to_owned(),

@@ -20,6 +20,7 @@
 //!     truncated: true,
 //!     successes: vec![false],
 //!     seed: 7,
+//!     ..EpisodeData::default()
 //! };
 //! let file = EpisodeFile {
 //!     task: "line".to_owned(),

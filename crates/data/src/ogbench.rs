@@ -445,6 +445,7 @@ fn read_archive(
                     truncated: !label.is_solved,
                     successes: part.iter().map(|label| label.success).collect(),
                     seed,
+                    interventions: Vec::new(),
                 });
                 cuts.push((start + first, step + 1 - first));
                 first = step + 1;

@@ -13,9 +13,9 @@
 //!
 //! An observation is a list of keys, joined in a chosen order. Without `next_obs` nothing tells what a demonstration's
 //! last action led to, so that it gives one step less. Files that Onestep writes hold more: attributes `seed`,
-//! `terminated` and `truncated` of each demonstration, a dataset `successes`, and in the attributes `onestep`,
-//! `onestep_keys` and `onestep_reward_offset` of `data` its own header, the order of keys, and what was added to the
-//! rewards. Other readers pass them over.
+//! `terminated` and `truncated` of each demonstration, a dataset `successes`, one `interventions` where a person stepped
+//! in, and in the attributes `onestep`, `onestep_keys` and `onestep_reward_offset` of `data` its own header, the order
+//! of keys, and what was added to the rewards. Other readers pass them over.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -46,6 +46,7 @@ pub const LIFT_KEYS: [(&str, usize); 4] = [
 pub const FLAT_KEY: &str = "flat";
 
 const HEADER: &str = "onestep";
+const INTERVENTIONS: &str = "interventions";
 const KEYS: &str = "onestep_keys";
 const REWARD_OFFSET: &str = "onestep_reward_offset";
 
@@ -437,6 +438,17 @@ impl RobomimicFile {
         let (observations, observation_dim) = self.observations(&group, keys, (steps, kept), has_next)?;
         actions.truncate(kept * action_dim);
         successes.truncate(kept);
+        let has_marks =
+            is_ours && self.file.datasets(&group).map_err(self.at(&group))?.iter().any(|name| name == INTERVENTIONS);
+        let mut interventions: Vec<bool> = if has_marks {
+            self.column(&format!("{group}/{INTERVENTIONS}"), steps)?.iter().map(|flag| *flag != 0.0).collect()
+        } else {
+            Vec::new()
+        };
+        interventions.truncate(kept);
+        if !interventions.contains(&true) {
+            interventions.clear();
+        }
         let offset = own_offset.map_or(options.reward_offset, |offset| -offset);
         let rewards = stored_rewards.iter().take(kept).map(|reward| reward + offset).collect();
         let solved = successes.last().copied().unwrap_or(false);
@@ -449,6 +461,7 @@ impl RobomimicFile {
             truncated: flag("truncated").unwrap_or(!solved),
             successes,
             seed: integer("seed").filter(|_| is_ours).and_then(|seed| u64::try_from(seed).ok()).unwrap_or_default(),
+            interventions,
         };
         Ok(Demo { data, observation_dim, action_dim })
     }
@@ -627,6 +640,10 @@ fn demo_content(
         ("dones".to_owned(), Content::I64(dones.collect())),
         ("successes".to_owned(), Content::U8(episode.successes.iter().copied().map(u8::from).collect())),
     ];
+    if !episode.interventions.is_empty() {
+        let flags = episode.interventions.iter().copied().map(u8::from).collect();
+        datasets.push((INTERVENTIONS.to_owned(), Content::U8(flags)));
+    }
     if let Some(states) = states {
         let shape = vec![steps as u64, (states.len() / steps.max(1)) as u64];
         datasets.push(("states".to_owned(), Content::F64(shape, states.clone())));

@@ -186,6 +186,7 @@ fn episode(observation_dim: usize, action_dim: usize) -> impl Strategy<Value = E
                 truncated: !terminated,
                 successes,
                 seed,
+                interventions: Vec::new(),
             })
     })
 }

@@ -180,10 +180,12 @@ fn episode(observation_dim: usize, action_dim: usize) -> impl Strategy<Value = E
             vec(-1f32..1.0, steps * action_dim),
             vec(-1f32..1.0, steps),
             vec(any::<bool>(), steps),
+            prop_oneof![Just(Vec::new()), vec(any::<bool>(), steps)],
             any::<(bool, bool, u64)>(),
         )
-            .prop_map(|(observations, actions, rewards, successes, (terminated, truncated, seed))| {
-                EpisodeData { observations, actions, rewards, terminated, truncated, successes, seed }
+            .prop_map(|(observations, actions, rewards, successes, by_hand, (terminated, truncated, seed))| {
+                let interventions = if by_hand.contains(&true) { by_hand } else { Vec::new() };
+                EpisodeData { observations, actions, rewards, terminated, truncated, successes, seed, interventions }
             })
     })
 }

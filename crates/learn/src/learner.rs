@@ -215,7 +215,7 @@ impl Plugin for LearnerPlugin {
                 FixedUpdate,
                 (
                     (equip_agents, gate).chain().in_set(AgentSystems::Begin).after(policy::prepare_in_world),
-                    repeat_actions.in_set(ActOrder::Human),
+                    repeat_actions.in_set(ActOrder::Repeat),
                     store.in_set(AgentSystems::Store),
                     (learn, learn_beside).chain().in_set(AgentSystems::Learn),
                 ),

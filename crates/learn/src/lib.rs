@@ -37,5 +37,5 @@ pub use learner::{
 pub use metrics::LearnerMetrics;
 pub use noise::StreamNoise;
 pub use onestep_policy::{AlgorithmConfig, PolicySpec};
-pub use policy::{ActionChunk, CandidateSet, PolicyHandle, PolicyPlugin, PolicySource, prepare};
+pub use policy::{ActSettings, ActionChunk, CandidateSet, PolicyHandle, PolicyPlugin, PolicySource, prepare};
 pub use replay::{BatchBuffer, Replay, ReplayCursor, Transition};

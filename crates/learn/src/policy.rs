@@ -121,11 +121,13 @@ pub struct CandidateSet {
 #[derive(Resource, Clone)]
 struct Pending(PolicyPlugin);
 
-/// How to act.
-#[derive(Resource, Debug, Clone, Copy)]
-struct ActSettings {
-    candidates: Option<usize>,
-    keep_candidates: bool,
+/// How to act. May be changed between two ticks; agents that came before `keep_candidates` was switched on keep none.
+#[derive(Resource, Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ActSettings {
+    /// How many candidates the critic chooses from. `None`: as the algorithm's settings say.
+    pub candidates: Option<usize>,
+    /// Whether all candidates are kept; see [`PolicyPlugin::keep_candidates`].
+    pub keep_candidates: bool,
 }
 
 impl Plugin for PolicyPlugin {

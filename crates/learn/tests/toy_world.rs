@@ -106,6 +106,7 @@ fn demonstration() -> EpisodeData {
         truncated: false,
         successes: vec![false, false, true],
         seed: 0,
+        interventions: Vec::new(),
     }
 }
 

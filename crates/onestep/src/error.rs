@@ -43,6 +43,10 @@ pub enum RunError {
     /// A number in a loss or a state is not finite.
     #[error("stopped at update {}, step {}, in {}: {}", .0.updates, .0.env_steps, .0.place, .0.error)]
     Fault(Box<FaultReport>),
+    /// No window, or not any more.
+    #[cfg(feature = "render")]
+    #[error(transparent)]
+    Window(#[from] crate::window::WindowError),
     /// Somebody asked to stop.
     #[error("interrupted")]
     Interrupted,

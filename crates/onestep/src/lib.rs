@@ -50,6 +50,8 @@ pub mod replay;
 pub mod run;
 pub mod throughput;
 pub mod train;
+#[cfg(feature = "render")]
+pub mod window;
 
 use bevy::app::{PluginGroup, PluginGroupBuilder};
 

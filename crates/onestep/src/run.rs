@@ -37,6 +37,8 @@ pub enum Role {
         /// Worlds.
         arenas: usize,
     },
+    /// A person acts in one world.
+    Human,
     /// The scripted expert acts, with the noise of `demonstrations`, and whole episodes are recorded.
     Demonstrate {
         /// Worlds side by side.
@@ -57,17 +59,28 @@ pub enum Baseline {
 
 /// Adds the plugins of a run to an app that has Bevy's own plugins already (`MinimalPlugins`, or all of them).
 pub fn add_plugins(app: &mut App, config: &RunConfig, role: &Role) {
+    add(app, config, role, matches!(role, Role::Show(_) | Role::Film { .. }));
+}
+
+/// As [`add_plugins`], for an app that draws: bodies move in the scene, and policies keep all candidates. The run is the
+/// same.
+pub fn add_visible_plugins(app: &mut App, config: &RunConfig, role: &Role) {
+    add(app, config, role, true);
+}
+
+fn add(app: &mut App, config: &RunConfig, role: &Role, is_visible: bool) {
     let plugins = OnestepPlugins.set(AgentPlugin { seed: config.seed }).set(SimPlugin {
         task: config.task.clone(),
         arenas: arenas(config, role),
         seed: config.seed,
         mode: match role {
             Role::Demonstrate { .. } | Role::Baseline(Baseline::Expert) => AgentMode::Scripted,
+            Role::Human => AgentMode::Human,
             _ => AgentMode::Policy,
         },
         expert_noise: expert_noise(config),
         // Bodies are there to be drawn.
-        bodies: matches!(role, Role::Show(_) | Role::Film { .. }),
+        bodies: is_visible,
         ..SimPlugin::default()
     });
     match role {
@@ -75,6 +88,7 @@ pub fn add_plugins(app: &mut App, config: &RunConfig, role: &Role) {
             plugins
                 .set(PolicyPlugin {
                     source: PolicySource::Create { algorithm: config.algorithm.clone(), compute: config.compute },
+                    keep_candidates: is_visible,
                     ..PolicyPlugin::default()
                 })
                 .set(LearnerPlugin { schedule: config.learner.clone() }),
@@ -83,7 +97,7 @@ pub fn add_plugins(app: &mut App, config: &RunConfig, role: &Role) {
             plugins
                 .set(PolicyPlugin {
                     source: PolicySource::Shared(policy.clone()),
-                    keep_candidates: !matches!(role, Role::Evaluate(_)),
+                    keep_candidates: is_visible,
                     ..PolicyPlugin::default()
                 })
                 .disable::<LearnerPlugin>(),
@@ -92,6 +106,7 @@ pub fn add_plugins(app: &mut App, config: &RunConfig, role: &Role) {
             plugins.disable::<PolicyPlugin>().disable::<LearnerPlugin>(),
             BaselinePlugin { random: *baseline == Baseline::Random },
         )),
+        Role::Human => app.add_plugins(plugins.disable::<PolicyPlugin>().disable::<LearnerPlugin>()),
         Role::Demonstrate { .. } => app.add_plugins((
             plugins.disable::<PolicyPlugin>().disable::<LearnerPlugin>(),
             EpisodeRecorderPlugin { successful_only: config.demonstrations.successful_only },
@@ -114,7 +129,7 @@ fn arenas(config: &RunConfig, role: &Role) -> u32 {
         Role::Train => config.arenas,
         // More worlds than episodes would only stand still.
         Role::Evaluate(_) | Role::Baseline(_) => config.evaluation.arenas.min(config.evaluation.episodes),
-        Role::Show(_) => 1,
+        Role::Show(_) | Role::Human => 1,
         Role::Film { arenas, .. } => *arenas,
         Role::Demonstrate { arenas } => *arenas,
     };

@@ -8,14 +8,14 @@ use onestep_data::EpisodeFile;
 use onestep_learn::{
     ComputeReport, Execution, LearnPhase, LearnerMetrics, LearnerState, PolicyHandle, Replay, checkpoint, prepare,
 };
-use onestep_record::evaluation::EvaluationReport;
+use onestep_record::evaluation::{EvaluationError, EvaluationReport, EvaluationRun};
 
 use crate::{
     RunError,
     config::RunConfig,
     fault,
     folder::{Evaluation, EvaluationKind, MetricsLog, Position, RunFolder, column},
-    run::{Role, build_app, demonstrations, evaluate_policy, require_room},
+    run::{Role, build_app, demonstrations, evaluation_seeds, require_room},
 };
 
 /// Follows a training run: for a progress line, a log, or a test. Every method may be left out.
@@ -105,17 +105,27 @@ impl TrainReport {
 /// # Ok::<(), onestep::RunError>(())
 /// ```
 pub struct Trainer {
-    config: RunConfig,
-    folder: Option<RunFolder>,
     app: App,
-    policy: PolicyHandle,
-    evaluations: Vec<Evaluation>,
-    log: Option<MetricsLog>,
-    episodes: EpisodeWindow,
-    clock: RunClock,
+    run: TrainRun,
 }
 
 impl Trainer {
+    /// A run from its beginning, or from its last checkpoint.
+    ///
+    /// # Errors
+    /// [`RunError`]; nothing was learned then.
+    pub fn start(
+        config: RunConfig,
+        folder: Option<RunFolder>,
+        start: Start,
+        watcher: &mut dyn TrainWatcher,
+    ) -> Result<Self, RunError> {
+        require_room(&config, &Role::Train)?;
+        let mut app = build_app(&config, &Role::Train);
+        let run = TrainRun::begin(&mut app, config, folder, start, watcher)?;
+        Ok(Self { app, run })
+    }
+
     /// Starts a new run: collects or reads demonstrations and builds the learner. With a folder, everything is written
     /// there.
     ///
@@ -124,16 +134,7 @@ impl Trainer {
     pub fn new(config: RunConfig, folder: Option<RunFolder>, watcher: &mut dyn TrainWatcher) -> Result<Self, RunError> {
         // Before demonstrations are collected, which may take long.
         require_room(&config, &Role::Train)?;
-        let wanted = config.demonstrations.episodes;
-        let demonstrations = if wanted > 0 {
-            let demonstrations = demonstrations(&config, |kept| {
-                watcher.demonstrating(kept, wanted);
-                !watcher.wants_to_stop()
-            })?;
-            Some(demonstrations)
-        } else {
-            None
-        };
+        let demonstrations = wanted_demonstrations(&config, watcher)?;
         Self::with_demonstrations(config, folder, demonstrations.as_ref(), watcher)
     }
 
@@ -149,30 +150,8 @@ impl Trainer {
     ) -> Result<Self, RunError> {
         require_room(&config, &Role::Train)?;
         let mut app = build_app(&config, &Role::Train);
-        let policy = prepare(&mut app)?;
-        if let Some(other) = &config.init_from {
-            let (other, _) = RunFolder::open(other)?;
-            checkpoint::load_weights(&policy, &other.existing_checkpoint()?)?;
-        }
-        if let (Some(demonstrations), Some(mut replay)) = (demonstrations, app.world_mut().get_resource_mut::<Replay>())
-        {
-            for episode in &demonstrations.episodes {
-                replay.push_episode(episode)?;
-            }
-        }
-        let log = folder.as_ref().map(|folder| MetricsLog::create(folder, wall_time_secs())).transpose()?;
-        let trainer = Self {
-            config,
-            folder,
-            app,
-            policy,
-            evaluations: Vec::new(),
-            log,
-            episodes: EpisodeWindow::default(),
-            clock: RunClock::start(0.0),
-        };
-        watcher.prepared(&trainer.prepared(demonstrations.map(success_rate)));
-        Ok(trainer)
+        let run = TrainRun::start(&mut app, config, folder, demonstrations, watcher)?;
+        Ok(Self { app, run })
     }
 
     /// Goes on with the run in `folder` from its last checkpoint. Numbers that were written after it are dropped.
@@ -180,35 +159,16 @@ impl Trainer {
     /// # Errors
     /// [`RunError`], naming the file that is missing or broken; files are left as they are.
     pub fn resume(folder: RunFolder, config: RunConfig, watcher: &mut dyn TrainWatcher) -> Result<Self, RunError> {
-        let saved = folder.existing_checkpoint()?;
-        let mut evaluations = folder.evaluations()?;
         require_room(&config, &Role::Train)?;
         let mut app = build_app(&config, &Role::Train);
-        let policy = prepare(&mut app)?;
-        checkpoint::load(&mut app, &saved)?;
-        let position = position(app.world());
-        evaluations.retain(|evaluation| {
-            Position { updates: evaluation.updates, env_steps: evaluation.env_steps }.is_within(position)
-        });
-        let (log, worked_secs) = MetricsLog::resume(&folder, wall_time_secs(), position)?;
-        let trainer = Self {
-            config,
-            folder: Some(folder),
-            app,
-            policy,
-            evaluations,
-            log: Some(log),
-            episodes: EpisodeWindow::default(),
-            clock: RunClock::start(worked_secs),
-        };
-        watcher.prepared(&trainer.prepared(None));
-        Ok(trainer)
+        let run = TrainRun::resume(&mut app, folder, config, watcher)?;
+        Ok(Self { app, run })
     }
 
     /// The description of the run.
     #[must_use]
     pub fn config(&self) -> &RunConfig {
-        &self.config
+        &self.run.config
     }
 
     /// The app with the learning agents.
@@ -219,7 +179,7 @@ impl Trainer {
     /// The networks.
     #[must_use]
     pub fn policy(&self) -> &PolicyHandle {
-        &self.policy
+        &self.run.policy
     }
 
     /// Updates and control steps so far.
@@ -235,41 +195,11 @@ impl Trainer {
     /// [`RunError::Fault`] when a number in a loss or a state is not finite: the report is in `fault.json`, and the
     /// last checkpoint is as it was.
     pub fn run(&mut self, watcher: &mut dyn TrainWatcher) -> Result<TrainReport, RunError> {
-        let mut rows = RowSchedule::at(&self.config, self.position());
-        let mut last_save = Instant::now();
-        let mut meter = RateMeter::start(self.position());
         loop {
-            if let Some(kind) = self.due_evaluation() {
-                self.evaluate(kind, watcher)?;
-                // What an evaluation has cost is not lost when the program dies.
-                self.save(watcher)?;
-                last_save = Instant::now();
-                meter.restart(self.position());
-                if kind == EvaluationKind::Final {
-                    break;
-                }
-            } else if self.is_done() {
-                break;
-            }
-            if watcher.wants_to_stop() {
-                self.save(watcher)?;
-                return Err(RunError::Interrupted);
-            }
-            self.tick()?;
-            let position = self.position();
-            watcher.ticked(position);
-            if let Some(rates) = meter.measure(position) {
-                watcher.progress(&self.progress(rates));
-            }
-            if rows.is_due(position) {
-                self.write_row(position, &[])?;
-            }
-            if last_save.elapsed().as_secs_f64() >= self.config.checkpoint.every_secs {
-                self.save(watcher)?;
-                last_save = Instant::now();
+            if let Some(report) = self.run.advance(self.app.world_mut(), watcher)? {
+                return Ok(report);
             }
         }
-        Ok(TrainReport { evaluations: self.evaluations.clone(), wall_secs: self.clock.worked_secs() })
     }
 
     /// One control step, or one portion of offline updates.
@@ -277,14 +207,245 @@ impl Trainer {
     /// # Errors
     /// [`RunError::Fault`] when a number is not finite.
     pub fn tick(&mut self) -> Result<(), RunError> {
-        onestep_record::tick(self.app.world_mut());
-        onestep_learn::keep_pace(self.app.world_mut());
-        self.episodes.read(self.app.world());
-        self.check_faults()
+        self.run.tick(self.app.world_mut())
     }
 
-    fn check_faults(&self) -> Result<(), RunError> {
-        match fault::of_app(self.app.world()) {
+    /// Writes a checkpoint, if the run has a folder.
+    ///
+    /// # Errors
+    /// [`RunError::Learn`]; the checkpoint before stays valid.
+    pub fn save(&mut self, watcher: &mut dyn TrainWatcher) -> Result<(), RunError> {
+        self.run.save(self.app.world_mut(), watcher)
+    }
+}
+
+/// What a training run starts from.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Start {
+    /// Demonstrations, or none.
+    New(Option<EpisodeFile>),
+    /// The last checkpoint of its folder.
+    Resume,
+}
+
+/// The demonstrations that a new run starts from, if it wants any.
+///
+/// # Errors
+/// As [`demonstrations`].
+pub fn wanted_demonstrations(
+    config: &RunConfig,
+    watcher: &mut dyn TrainWatcher,
+) -> Result<Option<EpisodeFile>, RunError> {
+    let wanted = config.demonstrations.episodes;
+    if wanted == 0 {
+        return Ok(None);
+    }
+    demonstrations(config, |kept| {
+        watcher.demonstrating(kept, wanted);
+        !watcher.wants_to_stop()
+    })
+    .map(Some)
+}
+
+/// A training run without the app that it happens in: when to evaluate, to save, and to write a row of metrics.
+///
+/// [`Trainer`] calls it in a loop, a window between its frames: both make the same run of it.
+pub struct TrainRun {
+    config: RunConfig,
+    folder: Option<RunFolder>,
+    policy: PolicyHandle,
+    evaluations: Vec<Evaluation>,
+    evaluation: Option<OpenEvaluation>,
+    log: Option<MetricsLog>,
+    rows: RowSchedule,
+    episodes: EpisodeWindow,
+    clock: RunClock,
+    last_save: Instant,
+    meter: RateMeter,
+}
+
+/// An evaluation under way, in worlds of its own.
+struct OpenEvaluation {
+    kind: EvaluationKind,
+    app: App,
+    run: EvaluationRun,
+}
+
+impl TrainRun {
+    /// Starts or goes on, in an app with the plugins of [`Role::Train`].
+    ///
+    /// # Errors
+    /// As [`TrainRun::start`] and [`TrainRun::resume`].
+    pub fn begin(
+        app: &mut App,
+        config: RunConfig,
+        folder: Option<RunFolder>,
+        start: Start,
+        watcher: &mut dyn TrainWatcher,
+    ) -> Result<Self, RunError> {
+        match (start, folder) {
+            (Start::Resume, Some(folder)) => Self::resume(app, folder, config, watcher),
+            (Start::Resume, None) => Self::start(app, config, None, None, watcher),
+            (Start::New(demonstrations), folder) => Self::start(app, config, folder, demonstrations.as_ref(), watcher),
+        }
+    }
+
+    /// Starts a new run in an app with the plugins of [`Role::Train`]: builds the learner, fills the replay.
+    ///
+    /// # Errors
+    /// [`RunError`]; nothing was learned then.
+    pub fn start(
+        app: &mut App,
+        config: RunConfig,
+        folder: Option<RunFolder>,
+        demonstrations: Option<&EpisodeFile>,
+        watcher: &mut dyn TrainWatcher,
+    ) -> Result<Self, RunError> {
+        let policy = prepare(app)?;
+        if let Some(other) = &config.init_from {
+            let (other, _) = RunFolder::open(other)?;
+            checkpoint::load_weights(&policy, &other.existing_checkpoint()?)?;
+        }
+        if let (Some(demonstrations), Some(mut replay)) = (demonstrations, app.world_mut().get_resource_mut::<Replay>())
+        {
+            for episode in &demonstrations.episodes {
+                replay.push_episode(episode)?;
+            }
+        }
+        let log = folder.as_ref().map(|folder| MetricsLog::create(folder, wall_time_secs())).transpose()?;
+        let run = Self::at(app.world(), config, folder, policy, Vec::new(), log, 0.0);
+        watcher.prepared(&run.prepared(app.world(), demonstrations.map(success_rate)));
+        Ok(run)
+    }
+
+    /// Goes on with the run in `folder` from its last checkpoint, in an app with the plugins of [`Role::Train`].
+    ///
+    /// # Errors
+    /// As [`Trainer::resume`].
+    pub fn resume(
+        app: &mut App,
+        folder: RunFolder,
+        config: RunConfig,
+        watcher: &mut dyn TrainWatcher,
+    ) -> Result<Self, RunError> {
+        let saved = folder.existing_checkpoint()?;
+        let mut evaluations = folder.evaluations()?;
+        let policy = prepare(app)?;
+        checkpoint::load(app, &saved)?;
+        let position = position(app.world());
+        evaluations.retain(|evaluation| {
+            Position { updates: evaluation.updates, env_steps: evaluation.env_steps }.is_within(position)
+        });
+        let (log, worked_secs) = MetricsLog::resume(&folder, wall_time_secs(), position)?;
+        let run = Self::at(app.world(), config, Some(folder), policy, evaluations, Some(log), worked_secs);
+        watcher.prepared(&run.prepared(app.world(), None));
+        Ok(run)
+    }
+
+    fn at(
+        world: &World,
+        config: RunConfig,
+        folder: Option<RunFolder>,
+        policy: PolicyHandle,
+        evaluations: Vec<Evaluation>,
+        log: Option<MetricsLog>,
+        worked_secs: f64,
+    ) -> Self {
+        let position = position(world);
+        Self {
+            rows: RowSchedule::at(&config, position),
+            meter: RateMeter::start(position),
+            last_save: Instant::now(),
+            clock: RunClock::start(worked_secs),
+            episodes: EpisodeWindow::default(),
+            evaluation: None,
+            config,
+            folder,
+            policy,
+            evaluations,
+            log,
+        }
+    }
+
+    /// The description of the run.
+    #[must_use]
+    pub fn config(&self) -> &RunConfig {
+        &self.config
+    }
+
+    /// The evaluations so far, in order.
+    #[must_use]
+    pub fn evaluations(&self) -> &[Evaluation] {
+        &self.evaluations
+    }
+
+    /// Whether the next piece of work is one of an evaluation.
+    #[must_use]
+    pub fn is_evaluating(&self) -> bool {
+        self.evaluation.is_some()
+    }
+
+    /// The smallest piece of the run: one control step of the learning agents, one portion of offline updates, or one
+    /// control step of an evaluation. Returns the report once the run is over.
+    ///
+    /// # Errors
+    /// As [`Trainer::run`].
+    pub fn advance(
+        &mut self,
+        world: &mut World,
+        watcher: &mut dyn TrainWatcher,
+    ) -> Result<Option<TrainReport>, RunError> {
+        if let Some(open) = self.evaluation.take() {
+            return self.evaluate(open, world, watcher);
+        }
+        if let Some(kind) = self.due_evaluation(world) {
+            onestep_learn::settle(world);
+            self.check_faults(world)?;
+            let mut app = build_app(&self.config, &Role::Evaluate(self.policy.clone()));
+            let seeds = evaluation_seeds(&self.config, self.config.evaluation.episodes);
+            let run = EvaluationRun::start(&mut app, &seeds)?;
+            self.evaluation = Some(OpenEvaluation { kind, app, run });
+            return Ok(None);
+        }
+        if is_done(world) {
+            return Ok(Some(self.report()));
+        }
+        if watcher.wants_to_stop() {
+            self.save(world, watcher)?;
+            return Err(RunError::Interrupted);
+        }
+        self.tick(world)?;
+        let position = position(world);
+        watcher.ticked(position);
+        if let Some(rates) = self.meter.measure(position) {
+            watcher.progress(&self.progress(world, rates));
+        }
+        if self.rows.is_due(position) {
+            self.write_row(world, &[])?;
+        }
+        if self.last_save.elapsed().as_secs_f64() >= self.config.checkpoint.every_secs {
+            self.save(world, watcher)?;
+        }
+        Ok(None)
+    }
+
+    fn report(&self) -> TrainReport {
+        TrainReport { evaluations: self.evaluations.clone(), wall_secs: self.clock.worked_secs() }
+    }
+
+    /// One control step, or one portion of offline updates.
+    ///
+    /// # Errors
+    /// [`RunError::Fault`] when a number is not finite.
+    pub fn tick(&mut self, world: &mut World) -> Result<(), RunError> {
+        onestep_record::tick(world);
+        onestep_learn::keep_pace(world);
+        self.episodes.read(world);
+        self.check_faults(world)
+    }
+
+    fn check_faults(&self, world: &World) -> Result<(), RunError> {
+        match fault::of_app(world) {
             None => Ok(()),
             Some(report) => {
                 if let Some(folder) = &self.folder {
@@ -299,25 +460,22 @@ impl Trainer {
     ///
     /// # Errors
     /// [`RunError::Learn`]; the checkpoint before stays valid.
-    pub fn save(&mut self, watcher: &mut dyn TrainWatcher) -> Result<(), RunError> {
+    pub fn save(&mut self, world: &mut World, watcher: &mut dyn TrainWatcher) -> Result<(), RunError> {
+        self.last_save = Instant::now();
         let Some(folder) = &self.folder else { return Ok(()) };
         let path = folder.checkpoint_path();
-        checkpoint::save(self.app.world_mut(), &path)?;
-        watcher.saved(self.position());
+        checkpoint::save(world, &path)?;
+        watcher.saved(position(world));
         Ok(())
-    }
-
-    fn is_done(&self) -> bool {
-        self.app.world().get_resource::<LearnerState>().is_none_or(|state| state.phase == LearnPhase::Done)
     }
 
     /// The evaluation that should be made now. It depends on where the run stands alone, so that a resumed run makes
     /// the same ones.
-    fn due_evaluation(&self) -> Option<EvaluationKind> {
-        let here = self.position();
+    fn due_evaluation(&self, world: &World) -> Option<EvaluationKind> {
+        let here = position(world);
         let schedule = &self.config.learner;
         let none_of = |kind| !self.evaluations.iter().any(|evaluation| evaluation.kind == kind);
-        if self.is_done() {
+        if is_done(world) {
             return none_of(EvaluationKind::Final).then_some(EvaluationKind::Final);
         }
         if here.env_steps == 0 {
@@ -336,25 +494,42 @@ impl Trainer {
         (number > last && here.env_steps < schedule.online_steps).then_some(EvaluationKind::Online)
     }
 
-    fn evaluate(&mut self, kind: EvaluationKind, watcher: &mut dyn TrainWatcher) -> Result<(), RunError> {
-        onestep_learn::settle(self.app.world_mut());
-        self.check_faults()?;
-        let episodes = self.config.evaluation.episodes;
-        let mut stop = false;
-        let result = evaluate_policy(&self.config, &self.policy, episodes, |world, done| {
-            watcher.evaluating(done, episodes);
-            if let Some(fault) = fault::of_app(world) {
-                return Err(format!("{}: {}", fault.place, fault.error));
+    /// One control step of an evaluation, and what follows from its last one.
+    fn evaluate(
+        &mut self,
+        mut open: OpenEvaluation,
+        world: &mut World,
+        watcher: &mut dyn TrainWatcher,
+    ) -> Result<Option<TrainReport>, RunError> {
+        let apart = open.app.world_mut();
+        let Some(result) = open.run.tick(apart) else {
+            watcher.evaluating(open.run.finished(), self.config.evaluation.episodes);
+            if let Some(fault) = fault::of_app(apart) {
+                let reason = format!("{}: {}", fault.place, fault.error);
+                return Err(EvaluationError::Stopped { reason }.into());
             }
-            stop = watcher.wants_to_stop();
-            if stop { Err("as asked".to_owned()) } else { Ok(()) }
-        });
-        if stop {
-            self.save(watcher)?;
-            return Err(RunError::Interrupted);
-        }
-        let report = result?;
-        let position = self.position();
+            if watcher.wants_to_stop() {
+                self.save(world, watcher)?;
+                return Err(RunError::Interrupted);
+            }
+            self.evaluation = Some(open);
+            return Ok(None);
+        };
+        self.evaluated(open.kind, result?, world, watcher)?;
+        // What an evaluation has cost is not lost when the program dies.
+        self.save(world, watcher)?;
+        self.meter.restart(position(world));
+        Ok((open.kind == EvaluationKind::Final).then(|| self.report()))
+    }
+
+    fn evaluated(
+        &mut self,
+        kind: EvaluationKind,
+        report: EvaluationReport,
+        world: &mut World,
+        watcher: &mut dyn TrainWatcher,
+    ) -> Result<(), RunError> {
+        let position = position(world);
         let evaluation = Evaluation { kind, updates: position.updates, env_steps: position.env_steps, report };
         let row = [
             (column::EVAL_SUCCESS_RATE, evaluation.report.success_rate),
@@ -363,7 +538,7 @@ impl Trainer {
             (column::EVAL_RETURN, evaluation.report.mean_return),
             (column::EVAL_STEPS, evaluation.report.mean_steps),
         ];
-        self.write_row(position, &row)?;
+        self.write_row(world, &row)?;
         watcher.evaluated(&evaluation);
         self.evaluations.push(evaluation);
         if let Some(folder) = &self.folder {
@@ -372,8 +547,8 @@ impl Trainer {
         Ok(())
     }
 
-    fn write_row(&mut self, position: Position, extra: &[(&'static str, f64)]) -> Result<(), RunError> {
-        let world = self.app.world_mut();
+    fn write_row(&mut self, world: &mut World, extra: &[(&'static str, f64)]) -> Result<(), RunError> {
+        let position = position(world);
         let phase = world.get_resource::<LearnerState>().map_or(LearnPhase::Offline, |state| state.phase);
         let transitions = world.get_resource::<Replay>().map_or(0, Replay::len);
         let means =
@@ -397,10 +572,10 @@ impl Trainer {
         Ok(())
     }
 
-    fn progress(&self, (updates_per_sec, steps_per_sec): (f64, f64)) -> Progress {
-        let position = self.position();
+    fn progress(&self, world: &World, (updates_per_sec, steps_per_sec): (f64, f64)) -> Progress {
+        let position = position(world);
         let schedule = &self.config.learner;
-        let phase = self.app.world().get_resource::<LearnerState>().map_or(LearnPhase::Done, |state| state.phase);
+        let phase = world.get_resource::<LearnerState>().map_or(LearnPhase::Done, |state| state.phase);
         let steps_left = schedule.online_steps.saturating_sub(position.env_steps) as f64;
         let seconds = |work: f64, rate: f64| (rate > 0.0).then(|| work / rate);
         let left_secs = match phase {
@@ -424,8 +599,7 @@ impl Trainer {
         }
     }
 
-    fn prepared(&self, demonstration_success_rate: Option<f64>) -> Prepared {
-        let world = self.app.world();
+    fn prepared(&self, world: &World, demonstration_success_rate: Option<f64>) -> Prepared {
         let mut compute = world.get_resource::<ComputeReport>().map_or_else(String::new, |report| report.text.clone());
         if self.config.learner.execution == Execution::Background {
             compute.push_str(", in the background: this run is not repeatable to the bit");
@@ -437,6 +611,10 @@ impl Trainer {
             demonstration_success_rate,
         }
     }
+}
+
+fn is_done(world: &World) -> bool {
+    world.get_resource::<LearnerState>().is_none_or(|state| state.phase == LearnPhase::Done)
 }
 
 fn position(world: &World) -> Position {

@@ -42,52 +42,81 @@ struct Recorder {
     open: BTreeMap<Agent, OpenEpisode>,
 }
 
-#[derive(Debug)]
-struct OpenEpisode {
+/// What is recorded of an agent in each tick.
+pub(crate) type Step<'a> =
+    (&'a Agent, &'a AgentMode, &'a Episode, &'a Observation, &'a Action, &'a Outcome, &'a NextObservation);
+
+/// An episode while it grows, step by step.
+#[derive(Debug, Default)]
+pub(crate) struct OpenEpisode {
     index: u64,
     data: EpisodeData,
+    by_hand: Vec<bool>,
+    last_observation: Vec<f32>,
 }
 
-type Step<'a> = (&'a Agent, &'a AgentMode, &'a Episode, &'a Observation, &'a Action, &'a Outcome, &'a NextObservation);
+impl OpenEpisode {
+    /// Takes in the step that an agent has just made. A step that does not follow from the ones before empties it, and
+    /// only the next first step fills it again: what is not whole is not data. Returns whether the episode ended.
+    pub(crate) fn push(&mut self, (_, mode, episode, observation, action, outcome, next): Step<'_>) -> bool {
+        if *mode == AgentMode::Idle || episode.step == 0 {
+            return false;
+        }
+        if episode.step == 1 {
+            *self = Self { index: episode.index, ..Self::default() };
+            self.data.seed = episode.seed;
+        } else if self.index != episode.index || self.data.len() + 1 != episode.step as usize {
+            *self = Self::default();
+            return false;
+        }
+        self.data.observations.extend_from_slice(observation.values());
+        self.data.actions.extend_from_slice(action.values());
+        self.data.rewards.push(outcome.reward);
+        self.data.successes.push(outcome.success);
+        self.by_hand.push(*mode == AgentMode::Human);
+        self.last_observation.clear();
+        self.last_observation.extend_from_slice(next.values());
+        self.data.terminated = outcome.terminated;
+        self.data.truncated = outcome.truncated;
+        outcome.is_end()
+    }
+
+    /// Steps so far.
+    pub(crate) fn len(&self) -> usize {
+        self.data.len()
+    }
+
+    /// Whether the goal holds after the last step.
+    pub(crate) fn is_success(&self) -> bool {
+        self.data.is_success()
+    }
+
+    /// The episode so far; one that goes on is cut here. Nothing for an episode without a step.
+    pub(crate) fn take(&mut self) -> Option<EpisodeData> {
+        let Self { mut data, by_hand, last_observation, .. } = std::mem::take(self);
+        if data.is_empty() {
+            return None;
+        }
+        data.observations.extend_from_slice(&last_observation);
+        data.truncated |= !data.terminated;
+        if by_hand.contains(&true) {
+            data.interventions = by_hand;
+        }
+        Some(data)
+    }
+}
 
 fn record_steps(mut recorder: ResMut<Recorder>, mut kept: ResMut<RecordedEpisodes>, agents: Query<Step<'_>>) {
     let mut ordered: Vec<_> = agents.iter().collect();
     ordered.sort_by_key(|(agent, ..)| **agent);
-    for (agent, mode, episode, observation, action, outcome, next) in ordered {
-        if *mode == AgentMode::Idle || episode.step == 0 {
-            continue;
-        }
-        if episode.step == 1 {
-            let data = EpisodeData {
-                observations: Vec::new(),
-                actions: Vec::new(),
-                rewards: Vec::new(),
-                terminated: false,
-                truncated: false,
-                successes: Vec::new(),
-                seed: episode.seed,
-            };
-            recorder.open.insert(*agent, OpenEpisode { index: episode.index, data });
-        }
-        let Some(open) = recorder.open.get_mut(agent) else { continue };
-        // A step is missing: the episode is not whole, so it is not data.
-        if open.index != episode.index || open.data.rewards.len() + 1 != episode.step as usize {
-            recorder.open.remove(agent);
-            continue;
-        }
-        open.data.observations.extend_from_slice(observation.values());
-        open.data.actions.extend_from_slice(action.values());
-        open.data.rewards.push(outcome.reward);
-        open.data.successes.push(outcome.success);
-        if outcome.is_end()
-            && let Some(OpenEpisode { mut data, .. }) = recorder.open.remove(agent)
+    for step in ordered {
+        let (agent, .., outcome, _) = step;
+        let open = recorder.open.entry(*agent).or_default();
+        if open.push(step)
+            && let Some(data) = open.take()
+            && (outcome.success || !recorder.successful_only)
         {
-            data.observations.extend_from_slice(next.values());
-            data.terminated = outcome.terminated;
-            data.truncated = outcome.truncated;
-            if outcome.success || !recorder.successful_only {
-                kept.0.push(data);
-            }
+            kept.0.push(data);
         }
     }
 }

@@ -152,34 +152,74 @@ pub fn evaluate_watched(
     seeds: &[u64],
     mut watch: impl FnMut(&World, usize) -> Result<(), String>,
 ) -> Result<EvaluationReport, EvaluationError> {
-    finish(app);
+    let mut run = EvaluationRun::start(app, seeds)?;
     let world = app.world_mut();
-    let mut deal = Deal::new(world, seeds)?;
-    let streams = world.get_resource::<RandomStreams>().cloned();
-    if let Some(streams) = &streams {
-        world.insert_resource(RandomStreams::new(streams.root()));
+    loop {
+        if let Some(result) = run.tick(world) {
+            return result;
+        }
+        if let Err(reason) = watch(world, run.finished()) {
+            run.stop(world);
+            return Err(EvaluationError::Stopped { reason });
+        }
     }
-    let mut ticks = 0;
-    let result = loop {
-        if deal.is_complete() {
-            break deal.report();
+}
+
+/// An evaluation under way, for whoever has other things to do between two of its control steps.
+///
+/// [`evaluate_watched`] is a loop around it.
+pub struct EvaluationRun {
+    deal: Deal,
+    streams: Option<RandomStreams>,
+    ticks: u64,
+}
+
+impl EvaluationRun {
+    /// Deals the seeds out to the agents of `app`, and lets its random streams start over.
+    ///
+    /// # Errors
+    /// [`EvaluationError`], when there is nothing to evaluate.
+    pub fn start(app: &mut App, seeds: &[u64]) -> Result<Self, EvaluationError> {
+        finish(app);
+        let world = app.world_mut();
+        let deal = Deal::new(world, seeds)?;
+        let streams = world.get_resource::<RandomStreams>().cloned();
+        if let Some(streams) = &streams {
+            world.insert_resource(RandomStreams::new(streams.root()));
         }
-        if ticks >= deal.max_ticks {
-            let (finished, expected) = (deal.finished, deal.seeds.len());
-            break Err(EvaluationError::Unfinished { finished, expected, ticks });
-        }
-        tick(world);
-        ticks += 1;
-        deal.collect(world);
-        if let Err(reason) = watch(world, deal.finished) {
-            break Err(EvaluationError::Stopped { reason });
-        }
-    };
-    deal.put_back(world);
-    if let Some(streams) = streams {
-        world.insert_resource(streams);
+        Ok(Self { deal, streams, ticks: 0 })
     }
-    result
+
+    /// One control step of the same app's world; the result when all episodes are over, or cannot end any more.
+    pub fn tick(&mut self, world: &mut World) -> Option<Result<EvaluationReport, EvaluationError>> {
+        let result = if self.deal.is_complete() {
+            self.deal.report()
+        } else if self.ticks >= self.deal.max_ticks {
+            let (finished, expected) = (self.deal.finished, self.deal.seeds.len());
+            Err(EvaluationError::Unfinished { finished, expected, ticks: self.ticks })
+        } else {
+            tick(world);
+            self.ticks += 1;
+            self.deal.collect(world);
+            return None;
+        };
+        self.stop(world);
+        Some(result)
+    }
+
+    /// Episodes that are over.
+    #[must_use]
+    pub fn finished(&self) -> usize {
+        self.deal.finished
+    }
+
+    /// Gives it up: modes and random streams are put back.
+    pub fn stop(&mut self, world: &mut World) {
+        self.deal.put_back(world);
+        if let Some(streams) = self.streams.take() {
+            world.insert_resource(streams);
+        }
+    }
 }
 
 /// Seeds dealt out to agents, and the episodes that came back.

@@ -5,6 +5,7 @@
 //! | [`evaluation`] | whole episodes from given seeds, success rate with its interval | no |
 //! | [`summary`] | several evaluations taken together, with the spread over root seeds | no |
 //! | [`baseline`] | agents that learned nothing, to compare with | no |
+//! | [`demonstrations`] | [`DemonstrationRecorder`](demonstrations::DemonstrationRecorder): episodes by hand, kept or discarded one by one | no |
 //! | [`episodes`] | [`EpisodeRecorderPlugin`](episodes::EpisodeRecorderPlugin) keeps whole episodes as data | no |
 //! | `recorder` (feature `render`) | [`RecorderPlugin`](recorder::RecorderPlugin): films of any app that renders | the app's |
 //! | `video`, `picture` (feature `render`) | a rollout as MP4, GIF, PNG frames, picture strip or PNG | a Vulkan driver, software is enough |
@@ -15,6 +16,7 @@
 //! allows, whatever the clock on the wall says.
 
 pub mod baseline;
+pub mod demonstrations;
 #[cfg(feature = "render")]
 pub mod encoding;
 pub mod episodes;
@@ -38,7 +40,7 @@ mod ticking;
 #[cfg(feature = "render")]
 pub mod video;
 
-pub use ticking::tick;
+pub use ticking::{TicksInFrames, finish, tick};
 
 /// What most users need, in one `use`.
 pub mod prelude {

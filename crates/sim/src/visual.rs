@@ -17,7 +17,7 @@ use bevy::{
 
 pub use description::{Part, RobotVisual, Surface, VisualError};
 pub use mesh::{lathe, rounded_box};
-pub use scene::{View, default_camera, task_camera, task_view};
+pub use scene::{CameraPlace, FollowTorso, View, default_camera, task_camera, task_view, viewpoint};
 pub use surface::{Shape, Shell};
 
 use crate::{BodyShape, SimBody};

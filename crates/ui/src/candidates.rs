@@ -1,131 +1,259 @@
 use std::collections::BTreeMap;
 
-use bevy::prelude::*;
-use onestep_agent::{AgentMode, AgentSystems, Episode};
+use bevy::{
+    camera::visibility::NoFrustumCulling,
+    light::{NotShadowCaster, NotShadowReceiver},
+    prelude::*,
+};
+use onestep_agent::{Agent, AgentMode, AgentSystems, Episode};
 use onestep_learn::CandidateSet;
 use onestep_sim::Arena;
 
+use crate::tube::{TubeMesh, TubePoint, smooth};
+
 /// Draws the candidates of each agent as the paths that its gripper would take.
 ///
-/// A path is cool where the critic expects little and warm where it expects much; the chosen one is thick and bright.
-/// Paths come from the arm's kinematics alone, so they show intentions, not contacts. It needs
-/// `PolicyPlugin { keep_candidates: true, .. }`, and does nothing in an app without gizmos.
+/// A path is dark where the critic expects little and bright where it expects much, see [`value_color`]; the chosen one
+/// is thick. Paths grow thin and pale towards the end of the chunk. They come from the arm's kinematics alone, so they
+/// show intentions, not contacts. It needs `PolicyPlugin { keep_candidates: true, .. }`, and does nothing in an app
+/// without a renderer.
 #[derive(Debug, Clone)]
 pub struct CandidatesPlugin {
-    /// Width of a candidate, pixels.
-    pub line_width: f32,
-    /// Width of the chosen one, pixels.
-    pub chosen_line_width: f32,
+    /// Radius of a candidate where it starts, metres.
+    pub radius_meters: f32,
+    /// Radius of the chosen one.
+    pub chosen_radius_meters: f32,
     /// At most this many candidates are drawn for each agent; the chosen one is always among them.
     pub max_candidates: usize,
 }
 
 impl Default for CandidatesPlugin {
     fn default() -> Self {
-        Self { line_width: 1.5, chosen_line_width: 5.0, max_candidates: 64 }
+        Self { radius_meters: 0.0013, chosen_radius_meters: 0.0038, max_candidates: 64 }
     }
 }
 
 impl Plugin for CandidatesPlugin {
     fn build(&self, app: &mut App) {
-        if !app.is_plugin_added::<bevy::gizmos::GizmoPlugin>() {
-            tracing::debug!("no gizmos in this app: candidates are not drawn");
+        if !app.world().contains_resource::<Assets<Mesh>>()
+            || !app.world().contains_resource::<Assets<StandardMaterial>>()
+        {
+            tracing::debug!("no renderer in this app: candidates are not drawn");
             return;
         }
-        app.init_gizmo_group::<CandidateLines>().init_gizmo_group::<ChosenLine>();
-        if let Some(mut store) = app.world_mut().get_resource_mut::<GizmoConfigStore>() {
-            // Slightly in front of everything: a path inside the hand would else be hidden by it.
-            let (config, _) = store.config_mut::<CandidateLines>();
-            config.line.width = self.line_width;
-            config.depth_bias = -0.4;
-            let (config, _) = store.config_mut::<ChosenLine>();
-            config.line.width = self.chosen_line_width;
-            config.depth_bias = -0.5;
-        }
-        app.insert_resource(MaxCandidates(self.max_candidates.max(1)))
+        app.insert_resource(Settings(self.clone()))
             .init_resource::<Paths>()
+            .init_resource::<ShownCandidates>()
             .add_systems(FixedUpdate, predict_paths.after(AgentSystems::Act).before(AgentSystems::Step))
             .add_systems(Update, draw_paths);
     }
 }
 
-/// Gizmos of the candidates that were not chosen.
-#[derive(Default, Reflect, GizmoConfigGroup)]
-struct CandidateLines;
-
-/// Gizmos of the chosen candidate.
-#[derive(Default, Reflect, GizmoConfigGroup)]
-struct ChosenLine;
+/// The values of the candidates that are drawn for the first agent: what a legend needs.
+#[derive(Resource, Debug, Clone, Copy, Default, PartialEq)]
+pub struct ShownCandidates {
+    /// The critic's lowest and highest value, if anything is drawn.
+    pub range: Option<(f32, f32)>,
+    /// Its value of the chosen one.
+    pub chosen: f32,
+    /// How many candidates there are.
+    pub count: usize,
+}
 
 #[derive(Resource)]
-struct MaxCandidates(usize);
+struct Settings(CandidatesPlugin);
 
 /// The paths of each agent's candidates, from where the agent was when it chose.
 #[derive(Resource, Default)]
-struct Paths(BTreeMap<Entity, Vec<CandidatePath>>);
+struct Paths(BTreeMap<Entity, AgentPaths>);
+
+struct AgentPaths {
+    candidates: Vec<CandidatePath>,
+    shown: ShownCandidates,
+    /// The entities that draw: all candidates but the chosen one, and that one.
+    drawn: Option<(Entity, Entity)>,
+    is_new: bool,
+}
 
 struct CandidatePath {
     /// In the arena's frame, Bevy's axes.
     points: Vec<Vec3>,
-    color: Color,
+    color: LinearRgba,
     chosen: bool,
 }
 
 /// Between acting and stepping: the arm is still where the policy saw it.
 fn predict_paths(
-    max: Res<MaxCandidates>,
+    settings: Res<Settings>,
     mut paths: ResMut<Paths>,
     agents: Query<(Entity, &Arena, &CandidateSet), Changed<CandidateSet>>,
 ) {
     for (entity, arena, set) in &agents {
+        let drawn = paths.0.get(&entity).and_then(|paths| paths.drawn);
         let chunk = set.actions.len().checked_div(set.q.len()).unwrap_or(0);
-        if chunk == 0 {
-            paths.0.remove(&entity);
-            continue;
-        }
         let (low, high) = set.q.iter().fold((f32::MAX, f32::MIN), |(low, high), q| (low.min(*q), high.max(*q)));
-        let stride = set.q.len().div_ceil(max.0).max(1);
-        let start = arena.sim().grip_site();
-        let candidates = set.actions.chunks_exact(chunk).zip(&set.q).enumerate();
-        let drawn = candidates.filter(|(index, _)| *index == set.chosen || index.is_multiple_of(stride));
-        let made = drawn.map(|(index, (actions, q))| CandidatePath {
-            points: start.into_iter().chain(arena.sim().predict_path(actions)).collect(),
-            color: value_color(*q, low, high),
-            chosen: index == set.chosen,
-        });
-        paths.0.insert(entity, made.collect());
+        let candidates = if chunk == 0 {
+            Vec::new()
+        } else {
+            let stride = set.q.len().div_ceil(settings.0.max_candidates.max(1)).max(1);
+            let start = arena.sim().grip_site();
+            let candidates = set.actions.chunks_exact(chunk).zip(&set.q).enumerate();
+            candidates
+                .filter(|(index, _)| *index == set.chosen || index.is_multiple_of(stride))
+                .map(|(index, (actions, q))| CandidatePath {
+                    points: start.into_iter().chain(arena.sim().predict_path(actions)).collect(),
+                    color: value_color(*q, low, high).to_linear(),
+                    chosen: index == set.chosen,
+                })
+                .filter(|path| path.points.len() > 1)
+                .collect()
+        };
+        let shown = ShownCandidates {
+            range: (!candidates.is_empty()).then_some((low, high)),
+            chosen: set.q.get(set.chosen).copied().unwrap_or(f32::NAN),
+            count: set.q.len(),
+        };
+        paths.0.insert(entity, AgentPaths { candidates, shown, drawn, is_new: true });
     }
 }
 
+type Brush<'a> = (&'a mut Mesh3d, &'a mut Transform, &'a mut Visibility);
+
+#[allow(clippy::too_many_arguments, reason = "a Bevy system takes what it needs")]
 fn draw_paths(
-    paths: Res<Paths>,
-    mut lines: Gizmos<CandidateLines>,
-    mut chosen_line: Gizmos<ChosenLine>,
-    agents: Query<(&AgentMode, &Episode, &Transform)>,
+    mut commands: Commands,
+    settings: Res<Settings>,
+    mut paths: ResMut<Paths>,
+    mut shown: ResMut<ShownCandidates>,
+    mut meshes: ResMut<Assets<Mesh>>,
+    mut materials: ResMut<Assets<StandardMaterial>>,
+    mut paint: Local<Option<(Handle<StandardMaterial>, Handle<StandardMaterial>)>>,
+    agents: Query<(&Agent, &AgentMode, &Episode, &Transform), With<Arena>>,
+    mut brushes: Query<Brush<'_>, Without<Arena>>,
 ) {
-    for (entity, candidates) in &paths.0 {
-        let Ok((mode, episode, place)) = agents.get(*entity) else { continue };
-        if *mode != AgentMode::Policy || !episode.is_active() {
-            continue;
-        }
-        for CandidatePath { points, color, chosen } in candidates {
-            let points = points.iter().map(|point| place.transform_point(*point));
-            if *chosen {
-                chosen_line.linestrip(points, *color);
-            } else {
-                lines.linestrip(points, color.with_alpha(0.7));
+    let (thin, thick) = paint.get_or_insert_with(|| {
+        let paint = StandardMaterial {
+            unlit: true,
+            alpha_mode: AlphaMode::Blend,
+            depth_bias: IN_FRONT,
+            ..StandardMaterial::default()
+        };
+        // The chosen one is drawn after the others.
+        let front = StandardMaterial { depth_bias: 1.5 * IN_FRONT, ..paint.clone() };
+        (materials.add(paint), materials.add(front))
+    });
+    let mut first: Option<(u32, ShownCandidates)> = None;
+    for (entity, paths) in &mut paths.0 {
+        let found = agents.get(*entity).ok();
+        let is_shown = found.is_some_and(|(_, mode, episode, _)| {
+            *mode == AgentMode::Policy && episode.is_active() && !paths.candidates.is_empty()
+        });
+        if let Some((agent, _, _, place)) = found
+            && is_shown
+        {
+            if first.is_none_or(|(number, _)| agent.0 < number) {
+                first = Some((agent.0, paths.shown));
+            }
+            let (others, chosen) = *paths.drawn.get_or_insert_with(|| {
+                let brush = |paint: &Handle<StandardMaterial>| {
+                    (
+                        Mesh3d::default(),
+                        MeshMaterial3d(paint.clone()),
+                        *place,
+                        Visibility::Hidden,
+                        NotShadowCaster,
+                        NotShadowReceiver,
+                        NoFrustumCulling,
+                    )
+                };
+                paths.is_new = true;
+                (commands.spawn(brush(thin)).id(), commands.spawn(brush(thick)).id())
+            });
+            let Ok([mut others, mut chosen]) = brushes.get_many_mut([others, chosen]) else { continue };
+            if paths.is_new {
+                *others.0 = Mesh3d(meshes.add(candidates_mesh(&paths.candidates, &settings.0)));
+                *chosen.0 = Mesh3d(meshes.add(chosen_mesh(&paths.candidates, &settings.0)));
+                paths.is_new = false;
+            }
+            for (_, transform, visibility) in [&mut others, &mut chosen] {
+                transform.set_if_neq(*place);
+                visibility.set_if_neq(Visibility::Inherited);
+            }
+        } else if let Some((others, chosen)) = paths.drawn {
+            for drawn in [others, chosen] {
+                if let Ok((_, _, mut visibility)) = brushes.get_mut(drawn) {
+                    visibility.set_if_neq(Visibility::Hidden);
+                }
             }
         }
     }
+    shown.set_if_neq(first.map_or_else(ShownCandidates::default, |(_, shown)| shown));
 }
 
-/// The colour of a value between `low` (cool blue) and `high` (warm orange). All values equal: the middle.
+/// Paths start between the fingers, and would be hidden by the hand: they are drawn as if they were about a decimetre
+/// nearer, in units of the depth buffer's last digit.
+const IN_FRONT: f32 = 5.0e5;
+
+/// Pieces that a stretch between two control steps is drawn in.
+const PIECES: u32 = 4;
+
+/// A path as a tube that tapers and fades; `radius` and `alpha` are those of its start.
+fn tube(path: &CandidatePath, radius: f32, alpha: (f32, f32), color: LinearRgba) -> Vec<TubePoint> {
+    let curve = smooth(&path.points, PIECES);
+    let last = curve.len().saturating_sub(1).max(1) as f32;
+    let points = curve.into_iter().enumerate().map(|(index, position)| {
+        let time = index as f32 / last;
+        let faded = alpha.0 + (alpha.1 - alpha.0) * time;
+        TubePoint { position, radius: radius * (1.0 - 0.45 * time), color: color.with_alpha(faded) }
+    });
+    points.collect()
+}
+
+fn candidates_mesh(candidates: &[CandidatePath], settings: &CandidatesPlugin) -> Mesh {
+    let mut mesh = TubeMesh::default();
+    let radius = settings.radius_meters;
+    for path in candidates.iter().filter(|path| !path.chosen) {
+        mesh.tube(&tube(path, radius, (0.95, 0.45), path.color));
+        if let Some(end) = path.points.last() {
+            mesh.ball(*end, 1.9 * radius, path.color.with_alpha(0.9));
+        }
+    }
+    mesh.build()
+}
+
+fn chosen_mesh(candidates: &[CandidatePath], settings: &CandidatesPlugin) -> Mesh {
+    let mut mesh = TubeMesh::default();
+    let radius = settings.chosen_radius_meters;
+    for path in candidates.iter().filter(|path| path.chosen) {
+        mesh.tube(&tube(path, radius, (1.0, 1.0), path.color));
+        for (index, point) in path.points.iter().enumerate().skip(1) {
+            let is_end = index + 1 == path.points.len();
+            // A ring for each control step, so that one sees how fast it goes.
+            let size = if is_end { 1.9 } else { 1.0 };
+            mesh.ball(*point, size * radius, path.color);
+        }
+    }
+    mesh.build()
+}
+
+/// The colour of a value between `low` and `high`: from deep violet over magenta and orange to bright yellow.
+///
+/// Lightness grows evenly with the value, so that the order is seen in grey and by colour-blind eyes too. All values
+/// equal: the middle.
 #[must_use]
 pub fn value_color(value: f32, low: f32, high: f32) -> Color {
+    /// Lightness, chroma and hue (degrees) in OKLCH, at even distances.
+    const STOPS: [[f32; 3]; 5] =
+        [[0.36, 0.17, 280.0], [0.48, 0.22, 315.0], [0.61, 0.23, 362.0], [0.74, 0.19, 405.0], [0.88, 0.18, 458.0]];
     let span = high - low;
     let t = if span > f32::EPSILON { ((value - low) / span).clamp(0.0, 1.0) } else { 0.5 };
-    // Through the hues from blue over green and yellow to orange-red, so that the order can be read.
-    Color::oklch(0.62 + 0.14 * t, 0.17, 260.0 - 225.0 * t)
+    let place = t * (STOPS.len() - 1) as f32;
+    let stop = |index: usize| STOPS.get(index.min(STOPS.len() - 1)).copied().unwrap_or_default();
+    let (from, to, mix) = (stop(place as usize), stop(place as usize + 1), place.fract());
+    let mut mixed = from;
+    mixed.iter_mut().zip(to).for_each(|(a, b)| *a += (b - *a) * mix);
+    let [lightness, chroma, hue] = mixed;
+    Color::oklch(lightness, chroma, hue.rem_euclid(360.0))
 }
 
 #[cfg(test)]
@@ -140,10 +268,20 @@ mod tests {
         assert_eq!(value_color(2.0, 2.0, 2.0), value_color(0.5, 0.0, 1.0));
         // Not a number and out of range still give a colour.
         assert_eq!(value_color(9.0, 0.0, 1.0), value_color(1.0, 0.0, 1.0));
+        assert_ne!(value_color(f32::NAN, 0.0, 1.0), Color::NONE);
     }
 
     #[test]
-    fn an_app_without_gizmos_is_left_alone() {
+    fn lightness_grows_evenly_with_the_value() {
+        let lightness: Vec<f32> =
+            (0..=20).map(|step| Oklcha::from(value_color(step as f32, 0.0, 20.0)).lightness).collect();
+        for pair in lightness.windows(2) {
+            assert!((0.015..0.045).contains(&(pair[1] - pair[0])), "{pair:?}");
+        }
+    }
+
+    #[test]
+    fn an_app_without_a_renderer_is_left_alone() {
         let mut app = App::new();
         app.add_plugins((MinimalPlugins, CandidatesPlugin::default()));
         app.update();

@@ -1,7 +1,30 @@
-//! Draws what a policy considers: the candidates of the current tick in the scene, coloured by value.
+//! What a person sees of agents, and how a person takes part: candidates in the scene, panel, camera, pace, keys.
 //!
-//! Nothing depends on this crate and it changes nothing: it reads the public components of the other plugins.
+//! Nothing but the facade depends on this crate. Every plugin works alone in an app of your own, reads the public
+//! components and resources of the other crates, and changes the simulation only where somebody presses a key or a
+//! button.
+//!
+//! | plugin | job |
+//! |---|---|
+//! | [`CandidatesPlugin`] | draws the candidates of each agent's current chunk, coloured by value |
+//! | [`OrbitCameraPlugin`] | moves a camera by mouse and keyboard |
+//! | [`PacePlugin`] | speed, pause and single ticks |
+//! | [`HumanPlugin`] | a person acts for an agent, and takes over while it runs |
+//! | [`KeysPlugin`] | keys for pace, episodes and demonstrations |
 
+mod camera;
 mod candidates;
+mod human;
+mod input;
+mod keys;
+mod pace;
+mod status;
+mod tube;
 
-pub use candidates::{CandidatesPlugin, value_color};
+pub use camera::{OrbitCamera, OrbitCameraPlugin};
+pub use candidates::{CandidatesPlugin, ShownCandidates, value_color};
+pub use human::{Binding, HumanControl, HumanPlugin};
+pub use input::InputCapture;
+pub use keys::{KeysPlugin, Notice, SaveRequest, ShowHelp};
+pub use pace::{CloseRequest, Pace, PacePlugin, Speed, TickDriver, drive};
+pub use status::{RunStatus, StatusPoint};

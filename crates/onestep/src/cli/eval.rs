@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
+#[cfg(feature = "render")]
+use onestep::ui::Speed;
 use onestep::{
     RunError,
     config::{RunConfig, has_expert},
@@ -51,6 +53,13 @@ pub(super) struct EvalArgs {
     /// Print everything as JSON, each episode included
     #[arg(long)]
     json: bool,
+    /// Show all worlds in a window
+    #[cfg(feature = "render")]
+    #[arg(long)]
+    window: bool,
+    #[cfg(feature = "render")]
+    #[command(flatten)]
+    window_options: super::window::WindowArgs,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -90,6 +99,13 @@ pub(super) fn eval(args: &EvalArgs) -> Result<()> {
     }
     let mut screen = Screen::new();
     let mut evaluated = Vec::new();
+    #[cfg(feature = "render")]
+    if args.window || args.window_options.is_set() {
+        let (Some(plan), true) = (plans.pop(), plans.is_empty() && args.seeds.len() < 2) else {
+            bail!("a window shows one agent with one seed; give one run, or one task with one --agent");
+        };
+        evaluated.push(show(plan, args)?);
+    }
     for plan in plans {
         evaluated.push(play(plan, args, &mut screen)?);
     }
@@ -134,6 +150,19 @@ impl EvalArgs {
         }
         Ok(config.validate()?)
     }
+}
+
+/// The same in a window, for the one seed of the plan.
+#[cfg(feature = "render")]
+fn show(plan: Plan, args: &EvalArgs) -> Result<Evaluated> {
+    let Plan { name, agent, mut config, role } = plan;
+    config.seed = args.seeds.first().copied().unwrap_or(config.seed);
+    require_room(&config, &role)?;
+    let options = args.window_options.options(format!("Onestep: {agent} in {}", config.task), Speed::Times(1.0))?;
+    let report = onestep::window::evaluate(&config, &role, &options, stop::is_wanted)?;
+    let reports = vec![SeedReport { seed: config.seed, report }];
+    let Some(summary) = Summary::of(&reports) else { bail!("{name}: no episode was played") };
+    Ok(Evaluated { name, task: config.task, agent, seeds: reports, summary })
 }
 
 fn play(plan: Plan, args: &EvalArgs, screen: &mut Screen) -> Result<Evaluated> {

@@ -6,10 +6,14 @@ mod collect;
 mod data;
 mod eval;
 #[cfg(feature = "render")]
+mod play;
+#[cfg(feature = "render")]
 mod record;
 mod screen;
 mod stop;
 mod train;
+#[cfg(feature = "render")]
+mod window;
 
 use std::{fmt::Write as _, path::PathBuf, process::ExitCode};
 
@@ -30,6 +34,7 @@ Examples:
   onestep train lift --set algorithm.tau=0.01        any setting of the run's config.toml
   onestep train --resume runs/lift-mvp-seed0         go on after an interruption
   onestep eval runs/lift-mvp-seed0                   success rate over 50 episodes
+  onestep play lift --agent runs/lift-mvp-seed0      watch it in a window, take over by keyboard
   onestep record runs/lift-mvp-seed0 --out lift.mp4  film an episode; no window needed
   onestep collect lift --out lift.hdf5               episodes of the scripted expert as a dataset
   onestep bench algorithms lift                      all algorithms side by side: hours";
@@ -48,6 +53,9 @@ enum Command {
     Train(train::TrainArgs),
     /// Measure how often policies of runs, or agents that learned nothing, succeed.
     Eval(eval::EvalArgs),
+    /// Watch an agent in a window, act by keyboard, record demonstrations.
+    #[cfg(feature = "render")]
+    Play(play::PlayArgs),
     /// Film the policy of a run, without a window.
     #[cfg(feature = "render")]
     Record(record::RecordArgs),
@@ -146,6 +154,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Collect(args) => collect::collect_episodes(&args),
         Command::Check(args) => check::check(&args),
         Command::Eval(args) => eval::eval(&args),
+        #[cfg(feature = "render")]
+        Command::Play(args) => play::play(&args),
         Command::Bench(args) => bench::bench(&args),
         #[cfg(feature = "render")]
         Command::Record(args) => record::record(&args),

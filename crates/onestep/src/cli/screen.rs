@@ -147,6 +147,37 @@ impl TrainWatcher for TrainScreen {
     }
 }
 
+/// A screen that is still there when whoever shows a run on it is gone.
+#[cfg(feature = "render")]
+pub(super) struct SharedScreen(pub(super) std::rc::Rc<std::cell::RefCell<TrainScreen>>);
+
+#[cfg(feature = "render")]
+impl TrainWatcher for SharedScreen {
+    fn prepared(&mut self, start: &Prepared) {
+        self.0.borrow_mut().prepared(start);
+    }
+
+    fn progress(&mut self, progress: &Progress) {
+        self.0.borrow_mut().progress(progress);
+    }
+
+    fn evaluating(&mut self, done: usize, episodes: usize) {
+        self.0.borrow_mut().evaluating(done, episodes);
+    }
+
+    fn evaluated(&mut self, evaluation: &Evaluation) {
+        self.0.borrow_mut().evaluated(evaluation);
+    }
+
+    fn saved(&mut self, position: Position) {
+        self.0.borrow_mut().saved(position);
+    }
+
+    fn wants_to_stop(&mut self) -> bool {
+        stop::is_wanted()
+    }
+}
+
 fn progress_line(progress: &Progress) -> String {
     let Position { updates, env_steps } = progress.position;
     let mut line = match progress.phase {

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+#[cfg(feature = "render")]
+use super::screen::SharedScreen;
 use anyhow::{Context, Result};
 use clap::Args;
 use onestep::{
@@ -9,8 +11,12 @@ use onestep::{
     config::has_expert,
     folder::{EvaluationKind, RunFolder},
     run::{Role, read_demonstrations, require_room},
-    train::{TrainReport, Trainer},
+    train::{Start, TrainReport, TrainRun, Trainer, wanted_demonstrations},
 };
+#[cfg(feature = "render")]
+use onestep::{run::Role, window::WindowOptions};
+#[cfg(feature = "render")]
+use std::{cell::RefCell, rc::Rc};
 
 use super::{
     SettingArgs,
@@ -32,18 +38,31 @@ pub(super) struct TrainArgs {
     #[arg(long, value_name = "FOLDER")]
     init_from: Option<PathBuf>,
     /// Go on with this run from its last checkpoint; its own settings hold
-    #[arg(long, value_name = "FOLDER", exclusive = true)]
+    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["task", "SettingArgs", "out", "init_from"])]
     resume: Option<PathBuf>,
+    /// Watch the run in a window; closing it saves
+    #[cfg(feature = "render")]
+    #[arg(long)]
+    window: bool,
+    #[cfg(feature = "render")]
+    #[command(flatten)]
+    window_options: super::window::WindowArgs,
 }
 
 pub(super) fn train(args: TrainArgs) -> Result<()> {
     stop::listen().context("cannot listen for Ctrl-C")?;
     let mut screen = TrainScreen::new();
-    let (folder, mut trainer) = match args.resume {
+    #[cfg(feature = "render")]
+    let window = match args.window || args.window_options.is_set() {
+        // A run that is watched is not slowed down by that, unless asked for.
+        true => Some(args.window_options.options("Onestep".to_owned(), onestep::ui::Speed::Max)?),
+        false => None,
+    };
+    let is_new = args.resume.is_none();
+    let (folder, config, start) = match args.resume {
         Some(path) => {
             let (folder, config) = RunFolder::open(&path).map_err(RunError::from)?;
-            let trainer = Trainer::resume(folder.clone(), config, &mut screen)?;
-            (folder, trainer)
+            (folder, config, Start::Resume)
         }
         None => {
             let config = args.settings.resolve(args.task)?;
@@ -65,27 +84,52 @@ pub(super) fn train(args: TrainArgs) -> Result<()> {
             if !has_expert(&config.task) && from_file.is_none() {
                 say("nobody demonstrates this task: no demonstrations, no offline phase, learning starts online");
             }
-            let place = Some(folder.clone());
-            let trainer = match &from_file {
-                Some(_) => Trainer::with_demonstrations(config, place, from_file.as_ref(), &mut screen),
-                None => Trainer::new(config, place, &mut screen),
+            let demonstrations = match from_file {
+                Some(file) => Ok(Some(file)),
+                None => wanted_demonstrations(&config, &mut screen),
             };
-            if trainer.is_err() {
-                // Nothing was learned: the folder that was just made must not be in the way of the next attempt.
-                let _ = std::fs::remove_dir_all(&path);
-            }
-            (folder, trainer?)
+            (folder.clone(), config, Start::New(demonstrations.inspect_err(|_| forget(&folder))?))
         }
     };
-    let result = trainer.run(&mut screen);
+    // Nothing was learned: the folder that was just made must not be in the way of the next attempt.
+    let forget_new = |_: &RunError| {
+        if is_new {
+            forget(&folder);
+        }
+    };
+    #[cfg(feature = "render")]
+    if let Some(options) = window {
+        let title = format!("Onestep: {} learns {}", config.algorithm.name(), config.task);
+        let options = WindowOptions { title, ..options };
+        let mut app = onestep::window::open(&config, &Role::Train, &options).inspect_err(forget_new)?;
+        let begun = TrainRun::begin(&mut app, config, Some(folder.clone()), start, &mut screen);
+        let begun = begun.inspect_err(forget_new)?;
+        let screen = Rc::new(RefCell::new(screen));
+        let result = onestep::window::train(app, begun, SharedScreen(screen.clone()));
+        let has_saved = screen.borrow().has_saved();
+        screen.borrow().clear();
+        return conclude(result, &folder, has_saved);
+    }
+    let trainer = Trainer::start(config, Some(folder.clone()), start, &mut screen).inspect_err(forget_new);
+    let result = trainer?.run(&mut screen);
     screen.clear();
+    conclude(result, &folder, screen.has_saved())
+}
+
+/// Removes a folder that nothing was learned into.
+fn forget(folder: &RunFolder) {
+    let _ = std::fs::remove_dir_all(folder.path());
+}
+
+/// What a run has come to, in words.
+fn conclude(result: Result<TrainReport, RunError>, folder: &RunFolder, has_saved: bool) -> Result<()> {
     let path = folder.path().display();
     match result {
         Ok(report) => {
-            finished(&report, &folder);
+            finished(&report, folder);
             Ok(())
         }
-        Err(RunError::Interrupted) if screen.has_saved() => {
+        Err(RunError::Interrupted) if has_saved => {
             say(&format!("saved; go on by `onestep train --resume {path}`"));
             Err(RunError::Interrupted.into())
         }

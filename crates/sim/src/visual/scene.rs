@@ -85,6 +85,19 @@ impl View {
     }
 }
 
+/// Where the camera of a task stands, and what it looks at, both in Bevy's axes.
+#[must_use]
+pub fn viewpoint(task: &str) -> (Vec3, Vec3) {
+    match task {
+        "reacher" => (Vec3::new(0.0, 0.84, 0.46), Vec3::new(0.0, 0.0, 0.02)),
+        "inverted-pendulum" | "inverted-double-pendulum" => (Vec3::new(0.5, 1.5, 3.6), Vec3::new(0.0, 1.15, 0.0)),
+        "half-cheetah" => (Vec3::new(0.7, 1.0, 3.3), Vec3::new(0.0, 0.5, 0.0)),
+        "hopper" | "walker2d" => (Vec3::new(0.7, 1.2, 3.3), Vec3::new(0.0, 0.75, 0.0)),
+        _ if is_tabletop(task) => (Vec3::new(1.34, 0.86, 0.78), Vec3::new(0.24, 0.25, 0.0)),
+        _ => (DEFAULT_EYE, DEFAULT_LOOK_AT),
+    }
+}
+
 /// A camera for a task: [`default_camera`] for an arm, else one that sees the mechanism from the side and goes along
 /// with it.
 #[must_use]
@@ -96,14 +109,7 @@ pub fn task_camera(task: &str) -> impl Bundle {
 /// that one, else at the first.
 #[must_use]
 pub fn task_view(task: &str, view: View) -> impl Bundle {
-    let (eye, look_at) = match task {
-        "reacher" => (Vec3::new(0.0, 0.84, 0.46), Vec3::new(0.0, 0.0, 0.02)),
-        "inverted-pendulum" | "inverted-double-pendulum" => (Vec3::new(0.5, 1.5, 3.6), Vec3::new(0.0, 1.15, 0.0)),
-        "half-cheetah" => (Vec3::new(0.7, 1.0, 3.3), Vec3::new(0.0, 0.5, 0.0)),
-        "hopper" | "walker2d" => (Vec3::new(0.7, 1.2, 3.3), Vec3::new(0.0, 0.75, 0.0)),
-        _ if is_tabletop(task) => (Vec3::new(1.34, 0.86, 0.78), Vec3::new(0.24, 0.25, 0.0)),
-        _ => (DEFAULT_EYE, DEFAULT_LOOK_AT),
-    };
+    let (eye, look_at) = viewpoint(task);
     let distance = eye.distance(look_at);
     let (direction, up) = match view {
         View::Main => (eye - look_at, Vec3::Y),
@@ -122,12 +128,12 @@ fn is_tabletop(task: &str) -> bool {
 }
 
 /// Where a camera stands while the torso is at the arena's origin.
-#[derive(Component, Debug, Clone, Copy)]
-pub(super) struct CameraPlace(Transform);
+#[derive(Component, Debug, Clone, Copy, PartialEq)]
+pub struct CameraPlace(pub Transform);
 
 /// Whether a camera goes along with the body of the name `torso`.
-#[derive(Component, Debug, Clone, Copy)]
-pub(super) struct FollowTorso(bool);
+#[derive(Component, Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FollowTorso(pub bool);
 
 pub(super) fn place_cameras(
     mut cameras: Query<(&CameraPlace, &FollowTorso, &mut Transform, Option<&ChildOf>), Without<SimBody>>,
