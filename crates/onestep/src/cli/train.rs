@@ -14,7 +14,7 @@ use onestep::{
     train::{Start, TrainReport, TrainRun, Trainer, wanted_demonstrations},
 };
 #[cfg(feature = "render")]
-use onestep::{run::Role, window::WindowOptions};
+use onestep::window::WindowOptions;
 #[cfg(feature = "render")]
 use std::{cell::RefCell, rc::Rc};
 
