@@ -167,7 +167,7 @@ fn what_cannot_be_shown_is_refused_in_words() {
     let refused = |arguments: &[&str], words: &[&str]| assert_refused(&onestep(arguments).output().unwrap(), words);
     refused(&["play", "lift", "--agent", "nobody"], &["nobody", "human, expert, random, zero"]);
     refused(&["play", "reacher", "--agent", "expert"], &["reacher", "expert"]);
-    refused(&["play", "lfit"], &["lfit", "Did you mean `lift`"]);
+    refused(&["play", "lfit"], &["lfit", "did you mean `lift`"]);
     refused(&["play", "lift", "--out", "demos.txt"], &["demos.txt", ".safetensors"]);
     refused(&["play", "lift", "--out", "/nowhere/demos.hdf5"], &["/nowhere/demos.hdf5"]);
     refused(&["play", "lift", "--screenshot", "picture.jpg"], &["picture.jpg", ".png"]);
