@@ -11,10 +11,10 @@ use onestep::{
     config::has_expert,
     folder::{EvaluationKind, RunFolder},
     run::{Role, read_demonstrations, require_room},
-    train::{Start, TrainReport, TrainRun, Trainer, wanted_demonstrations},
+    train::{Start, TrainReport, Trainer, wanted_demonstrations},
 };
 #[cfg(feature = "render")]
-use onestep::window::WindowOptions;
+use onestep::{train::TrainRun, window::WindowOptions};
 #[cfg(feature = "render")]
 use std::{cell::RefCell, rc::Rc};
 
