@@ -19,6 +19,7 @@ use onestep::{
     },
     run::{Role, add_plugins, build_app},
     sim::{Arena, visual::default_camera},
+    ui::{Panel, PanelPlugin},
 };
 
 /// Control steps that are drawn.
@@ -44,7 +45,7 @@ fn main() -> Result<()> {
             continue;
         }
         frame_the_hand(&mut app);
-        app.update();
+        (0..3).for_each(|_| app.update());
         capture(&mut app)?.write_png(&out.join(format!("candidates-{step:02}.png")))?;
     }
     Ok(())
@@ -54,7 +55,8 @@ fn scene(config: &RunConfig, role: Role) -> App {
     let mut app = App::new();
     app.add_plugins(VideoPlugin { width: 1280, height: 720 });
     add_plugins(&mut app, config, &role);
-    app.add_plugins(OnestepVisualPlugins);
+    // The panel itself stays closed: the legend of the candidates is wanted.
+    app.add_plugins((OnestepVisualPlugins, PanelPlugin { panel: Panel { open: false, ..Panel::default() } }));
     app.world_mut().spawn(default_camera());
     finish(&mut app);
     if let Some(mut settings) = app.world_mut().get_resource_mut::<ActSettings>() {
@@ -67,8 +69,8 @@ fn scene(config: &RunConfig, role: Role) -> App {
 fn frame_the_hand(app: &mut App) {
     let world = app.world_mut();
     let hand = world.query::<&Arena>().iter(world).find_map(|arena| arena.sim().grip_site()).unwrap_or(Vec3::Y);
-    let focus = hand * Vec3::new(1.0, 0.4, 1.0) + Vec3::Y * 0.55;
+    let focus = hand - Vec3::Y * 0.045;
     for mut camera in world.query_filtered::<&mut Transform, With<Camera3d>>().iter_mut(world) {
-        *camera = Transform::from_translation(focus + Vec3::new(0.42, 0.30, 0.62)).looking_at(focus, Vec3::Y);
+        *camera = Transform::from_translation(focus + Vec3::new(0.40, 0.20, 0.50)).looking_at(focus, Vec3::Y);
     }
 }

@@ -23,7 +23,7 @@ use bevy::{
 use onestep_agent::{Agent, StageTimesPlugin};
 use onestep_record::{demonstrations::DemonstrationPlugin, evaluation::EvaluationReport, finish, video::find_adapter};
 use onestep_ui::{
-    CloseRequest, HumanPlugin, KeysPlugin, Notice, OrbitCamera, OrbitCameraPlugin, Pace, PacePlugin, drive,
+    CloseRequest, HumanPlugin, KeysPlugin, Notice, OrbitCamera, OrbitCameraPlugin, Pace, PacePlugin, PanelPlugin, drive,
 };
 use thiserror::Error;
 
@@ -106,6 +106,7 @@ pub fn open(config: &RunConfig, role: &Role, options: &WindowOptions) -> Result<
         KeysPlugin,
         HumanPlugin,
         DemonstrationPlugin,
+        PanelPlugin::default(),
     ));
     app.insert_resource(RenderErrorHandler(stop_for_lost_device));
     if let Some(screenshot) = &options.screenshot {

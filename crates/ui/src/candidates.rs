@@ -29,7 +29,7 @@ pub struct CandidatesPlugin {
 
 impl Default for CandidatesPlugin {
     fn default() -> Self {
-        Self { radius_meters: 0.0013, chosen_radius_meters: 0.0038, max_candidates: 64 }
+        Self { radius_meters: 0.0015, chosen_radius_meters: 0.0042, max_candidates: 64 }
     }
 }
 

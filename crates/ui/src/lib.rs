@@ -10,6 +10,7 @@
 //! | [`OrbitCameraPlugin`] | moves a camera by mouse and keyboard |
 //! | [`PacePlugin`] | speed, pause and single ticks |
 //! | [`HumanPlugin`] | a person acts for an agent, and takes over while it runs |
+//! | [`PanelPlugin`] | where the run stands, its curves, the critic's values, and the knobs |
 //! | [`KeysPlugin`] | keys for pace, episodes and demonstrations |
 
 mod camera;
@@ -18,6 +19,7 @@ mod human;
 mod input;
 mod keys;
 mod pace;
+mod panel;
 mod status;
 mod tube;
 
@@ -27,4 +29,5 @@ pub use human::{Binding, HumanControl, HumanPlugin};
 pub use input::InputCapture;
 pub use keys::{KeysPlugin, Notice, SaveRequest, ShowHelp};
 pub use pace::{CloseRequest, Pace, PacePlugin, Speed, TickDriver, drive};
+pub use panel::{Panel, PanelPlugin};
 pub use status::{RunStatus, StatusPoint};

@@ -1,0 +1,356 @@
+//! The panel beside the scene.
+
+mod history;
+mod sections;
+
+use bevy::{
+    camera::{CameraOutputMode, ClearColorConfig, Viewport, visibility::RenderLayers},
+    ecs::system::SystemParam,
+    prelude::*,
+    render::render_resource::BlendState,
+};
+use bevy_egui::{
+    EguiContexts, EguiGlobalSettings, EguiPlugin, EguiPrimaryContextPass, PrimaryEguiContext,
+    egui::{self, Align2, Color32, CornerRadius, FontId, Margin, RichText, Ui},
+};
+use onestep_agent::{Agent, StageTimes};
+use onestep_learn::{ActSettings, CandidateSet, ComputeReport, LearnerSchedule, LearnerState, PolicyHandle, Replay};
+use onestep_record::demonstrations::DemonstrationRecorder;
+use onestep_sim::Arena;
+
+use crate::{
+    HumanControl, InputCapture, Notice, OrbitCamera, Pace, RunStatus, SaveRequest, ShowHelp, ShownCandidates,
+    human::AgentState, value_color,
+};
+use history::History;
+
+/// The panel: where the run stands, its curves, what the critic thinks of each candidate, where the time of a tick goes,
+/// and the knobs.
+///
+/// It reads the public components and resources of the other plugins, and shows what it finds: in an app without a
+/// learner there are no losses, without [`PacePlugin`](crate::PacePlugin) there is no pause. It brings an egui context
+/// of its own if the app has none. Cameras with an [`OrbitCamera`] get the part of the window that it leaves free.
+#[derive(Debug, Clone, Default)]
+pub struct PanelPlugin {
+    /// How it starts.
+    pub panel: Panel,
+}
+
+/// How the panel looks. F1 opens and closes it.
+#[derive(Resource, Debug, Clone, PartialEq)]
+pub struct Panel {
+    /// Whether it is there.
+    pub open: bool,
+    /// Dark, or light.
+    pub dark: bool,
+    /// Size of text and all else, beside what the screen asks for.
+    pub zoom: f32,
+    /// The seed that a reset takes; empty: the next one.
+    pub seed: String,
+}
+
+impl Default for Panel {
+    fn default() -> Self {
+        Self { open: true, dark: true, zoom: 1.0, seed: String::new() }
+    }
+}
+
+impl Plugin for PanelPlugin {
+    fn build(&self, app: &mut App) {
+        if app.get_sub_app(bevy::render::RenderApp).is_none() {
+            tracing::debug!("no renderer in this app: there is no panel");
+            return;
+        }
+        if !app.is_plugin_added::<EguiPlugin>() {
+            app.add_plugins(EguiPlugin::default());
+            app.add_systems(PreStartup, spawn_context);
+        }
+        app.insert_resource(self.panel.clone())
+            .init_resource::<History>()
+            .init_resource::<InputCapture>()
+            .init_resource::<HumanControl>()
+            .init_resource::<Notice>()
+            .init_resource::<ShowHelp>()
+            .add_systems(Update, (toggle, history::collect))
+            .add_systems(EguiPrimaryContextPass, draw);
+    }
+}
+
+/// A camera over all others that draws the panel and nothing else.
+fn spawn_context(mut commands: Commands, mut settings: ResMut<EguiGlobalSettings>) {
+    settings.auto_create_primary_context = false;
+    commands.spawn((
+        PrimaryEguiContext,
+        Camera2d,
+        RenderLayers::none(),
+        Camera {
+            order: 100,
+            output_mode: CameraOutputMode::Write {
+                blend_state: Some(BlendState::ALPHA_BLENDING),
+                clear_color: ClearColorConfig::None,
+            },
+            clear_color: ClearColorConfig::Custom(Color::NONE),
+            ..Camera::default()
+        },
+    ));
+}
+
+fn toggle(keys: Option<Res<ButtonInput<KeyCode>>>, capture: Res<InputCapture>, mut panel: ResMut<Panel>) {
+    if keys.is_some_and(|keys| !capture.keyboard && keys.just_pressed(KeyCode::F1)) {
+        panel.open = !panel.open;
+    }
+}
+
+/// Everything that the panel reads and writes.
+#[derive(SystemParam)]
+struct Facts<'w, 's> {
+    history: Res<'w, History>,
+    times: Option<Res<'w, StageTimes>>,
+    status: Option<Res<'w, RunStatus>>,
+    state: Option<Res<'w, LearnerState>>,
+    schedule: Option<Res<'w, LearnerSchedule>>,
+    replay: Option<Res<'w, Replay>>,
+    compute: Option<Res<'w, ComputeReport>>,
+    policy: Option<Res<'w, PolicyHandle>>,
+    shown: Option<Res<'w, ShownCandidates>>,
+    candidates: Query<'w, 's, (&'static Agent, &'static CandidateSet)>,
+    arenas: Query<'w, 's, &'static Arena>,
+}
+
+/// What its knobs change.
+#[derive(SystemParam)]
+struct Knobs<'w, 's> {
+    panel: ResMut<'w, Panel>,
+    pace: Option<ResMut<'w, Pace>>,
+    save: Option<ResMut<'w, SaveRequest>>,
+    control: ResMut<'w, HumanControl>,
+    settings: Option<ResMut<'w, ActSettings>>,
+    recorder: Option<ResMut<'w, DemonstrationRecorder>>,
+    notice: ResMut<'w, Notice>,
+    help: ResMut<'w, ShowHelp>,
+    agents: Query<'w, 's, AgentState<'static>>,
+}
+
+/// Width of the panel, points.
+const WIDTH: f32 = 336.0;
+
+fn draw(
+    mut contexts: EguiContexts,
+    facts: Facts,
+    mut knobs: Knobs,
+    mut capture: ResMut<InputCapture>,
+    mut cameras: Query<&mut Camera, With<OrbitCamera>>,
+) -> Result {
+    let ctx = contexts.ctx_mut()?.clone();
+    style(&ctx, &knobs.panel);
+    let whole = ctx.viewport_rect();
+    let mut root = Ui::new(
+        ctx.clone(),
+        egui::Id::new("onestep"),
+        egui::UiBuilder::new().layer_id(egui::LayerId::background()).max_rect(whole),
+    );
+    let mut free = whole;
+    if knobs.panel.open {
+        let frame = egui::Frame::side_top_panel(root.style()).inner_margin(Margin::symmetric(12, 10));
+        let shown =
+            egui::Panel::right("onestep panel").exact_size(WIDTH).resizable(false).frame(frame).show(&mut root, |ui| {
+                egui::ScrollArea::vertical().auto_shrink([false, false]).show(ui, |ui| {
+                    sections::all(ui, &facts, &mut knobs);
+                });
+            });
+        free.max.x = shown.response.rect.min.x;
+    }
+    legend(&ctx, free, &facts);
+    notice(&ctx, free, &knobs);
+    if knobs.help.0 {
+        help(&ctx, free, &knobs);
+    }
+    let pointer = ctx.input(|input| input.pointer.latest_pos());
+    let is_over = pointer.is_some_and(|at| {
+        let popup = ctx.layer_id_at(at).is_some_and(|layer| layer.order >= egui::Order::Foreground);
+        popup || (whole.contains(at) && !free.contains(at))
+    });
+    let wanted = InputCapture {
+        pointer: is_over || ctx.egui_is_using_pointer(),
+        keyboard: ctx.text_edit_focused(),
+        arrows: capture.arrows,
+    };
+    capture.set_if_neq(wanted);
+    leave_room(&ctx, whole, free, &mut cameras);
+    Ok(())
+}
+
+/// Cameras draw beside the panel, not behind it.
+fn leave_room(
+    ctx: &egui::Context,
+    whole: egui::Rect,
+    free: egui::Rect,
+    cameras: &mut Query<&mut Camera, With<OrbitCamera>>,
+) {
+    let scale = ctx.pixels_per_point();
+    for mut camera in cameras {
+        let Some(target) = camera.physical_target_size() else { continue };
+        let width = ((free.width() * scale).round() as u32).min(target.x);
+        let viewport = (free != whole && width > 0 && target.y > 0).then(|| Viewport {
+            physical_position: UVec2::ZERO,
+            physical_size: UVec2::new(width, target.y),
+            ..Viewport::default()
+        });
+        let same = match (&camera.viewport, &viewport) {
+            (Some(a), Some(b)) => a.physical_size == b.physical_size,
+            (None, None) => true,
+            _ => false,
+        };
+        if !same {
+            camera.viewport = viewport;
+        }
+    }
+}
+
+/// Colours, distances and sizes; large screens get large text.
+fn style(ctx: &egui::Context, panel: &Panel) {
+    /// Points of height that the panel is made for.
+    const HEIGHT: f32 = 1_080.0;
+    let theme = if panel.dark { egui::Theme::Dark } else { egui::Theme::Light };
+    if ctx.theme() != theme {
+        ctx.set_theme(theme);
+    }
+    let points = ctx.viewport_rect().height() * ctx.zoom_factor();
+    let zoom = (points / HEIGHT).clamp(1.0, 3.0) * panel.zoom;
+    if (ctx.zoom_factor() - zoom).abs() > 1e-3 {
+        ctx.set_zoom_factor(zoom);
+    }
+    ctx.all_styles_mut(|style| {
+        style.spacing.item_spacing = egui::vec2(6.0, 5.0);
+        style.spacing.button_padding = egui::vec2(8.0, 4.0);
+        for widget in [
+            &mut style.visuals.widgets.inactive,
+            &mut style.visuals.widgets.hovered,
+            &mut style.visuals.widgets.active,
+            &mut style.visuals.widgets.open,
+        ] {
+            widget.corner_radius = CornerRadius::same(5);
+        }
+    });
+}
+
+fn color32(color: Color) -> Color32 {
+    let [red, green, blue, alpha] = color.to_srgba().to_u8_array();
+    Color32::from_rgba_unmultiplied(red, green, blue, alpha)
+}
+
+/// A card over the scene.
+fn card(ctx: &egui::Context, name: &str, align: Align2, at: egui::Pos2, add: impl FnOnce(&mut Ui)) {
+    egui::Area::new(egui::Id::new(name)).fixed_pos(at).pivot(align).interactable(false).show(ctx, |ui| {
+        let visuals = ui.visuals();
+        let fill = visuals.panel_fill.gamma_multiply(0.86);
+        egui::Frame::new()
+            .fill(fill)
+            .corner_radius(CornerRadius::same(8))
+            .inner_margin(Margin::symmetric(12, 9))
+            .show(ui, add);
+    });
+}
+
+/// What the colours of the candidates mean, in numbers.
+fn legend(ctx: &egui::Context, free: egui::Rect, facts: &Facts) {
+    const SIZE: egui::Vec2 = egui::vec2(190.0, 11.0);
+    const STEPS: usize = 48;
+    let Some(ShownCandidates { range: Some((low, high)), chosen, count }) = facts.shown.as_deref().copied() else {
+        return;
+    };
+    card(ctx, "onestep legend", Align2::LEFT_BOTTOM, free.left_bottom() + egui::vec2(14.0, -14.0), |ui| {
+        ui.label(RichText::new(format!("Q of {count} candidates")).strong());
+        let (bar, _) = ui.allocate_exact_size(SIZE, egui::Sense::hover());
+        for step in 0..STEPS {
+            let part = |step: usize| bar.left() + bar.width() * step as f32 / STEPS as f32;
+            let rect = egui::Rect::from_x_y_ranges(part(step)..=part(step + 1) + 0.5, bar.y_range());
+            ui.painter().rect_filled(rect, 0.0, color32(value_color(step as f32, 0.0, (STEPS - 1) as f32)));
+        }
+        let share = if high > low { ((chosen - low) / (high - low)).clamp(0.0, 1.0) } else { 0.5 };
+        let x = bar.left() + bar.width() * share;
+        let mark = egui::Stroke::new(2.0, ui.visuals().strong_text_color());
+        ui.painter().line_segment([egui::pos2(x, bar.top() - 3.0), egui::pos2(x, bar.bottom() + 3.0)], mark);
+        let (row, _) = ui.allocate_exact_size(egui::vec2(SIZE.x, 14.0), egui::Sense::hover());
+        let ink = ui.visuals().strong_text_color().gamma_multiply(0.8);
+        let font = FontId::proportional(12.0);
+        for (at, align, value) in
+            [(row.left_center(), Align2::LEFT_CENTER, low), (row.right_center(), Align2::RIGHT_CENTER, high)]
+        {
+            ui.painter().text(at, align, format!("{value:.2}"), font.clone(), ink);
+        }
+        let chosen = format!("chosen {chosen:.2}");
+        ui.painter().text(row.center(), Align2::CENTER_CENTER, chosen, font, ui.visuals().strong_text_color());
+    });
+}
+
+fn notice(ctx: &egui::Context, free: egui::Rect, knobs: &Knobs) {
+    let recording = knobs.recorder.as_ref().map(|recorder| {
+        format!(
+            "● recording  {} kept  {} discarded  {} steps{}",
+            recorder.kept(),
+            recorder.discarded(),
+            recorder.steps(),
+            if recorder.is_success() { "  success" } else { "" }
+        )
+    });
+    if knobs.notice.text.is_empty() && recording.is_none() {
+        return;
+    }
+    card(ctx, "onestep notice", Align2::CENTER_TOP, free.center_top() + egui::vec2(0.0, 14.0), |ui| {
+        if let Some(recording) = recording {
+            ui.label(RichText::new(recording).strong().color(sections::RED));
+        }
+        if !knobs.notice.text.is_empty() {
+            let text = RichText::new(&knobs.notice.text).color(ui.visuals().strong_text_color());
+            ui.label(if knobs.notice.is_error { text.color(sections::RED) } else { text });
+        }
+    });
+}
+
+/// The keys, with those of the arm at hand.
+fn help(ctx: &egui::Context, free: egui::Rect, knobs: &Knobs) {
+    card(ctx, "onestep help", Align2::LEFT_TOP, free.left_top() + egui::vec2(14.0, 14.0), |ui| {
+        let section = |ui: &mut Ui, title: &str, rows: &[(String, String)]| {
+            ui.label(RichText::new(title).strong());
+            egui::Grid::new(title).num_columns(2).spacing([14.0, 2.0]).show(ui, |ui| {
+                for (key, effect) in rows {
+                    ui.label(RichText::new(key).monospace());
+                    ui.label(effect);
+                    ui.end_row();
+                }
+            });
+            ui.add_space(4.0);
+        };
+        let rows = |rows: &[(&str, &str)]| -> Vec<(String, String)> {
+            rows.iter().map(|(key, effect)| ((*key).to_owned(), (*effect).to_owned())).collect()
+        };
+        let mut arm: Vec<_> =
+            knobs.control.bindings().iter().map(|key| (key.label.to_owned(), key.effect.clone())).collect();
+        if knobs.control.gripper().is_some() {
+            arm.push(("Space".to_owned(), "close, open".to_owned()));
+        }
+        arm.extend(rows(&[("Shift", "finer"), ("T", "take over, give back")]));
+        section(ui, "Act by hand", &arm);
+        section(
+            ui,
+            "Time and episodes",
+            &rows(&[
+                ("P  .", "pause, one step"),
+                ("[  ]", "slower, faster"),
+                ("R", "new episode"),
+                ("Ctrl S", "save"),
+                ("F1  H", "panel, this help"),
+            ]),
+        );
+        section(
+            ui,
+            "Camera",
+            &rows(&[("drag, arrows", "around"), ("right drag", "move"), ("wheel", "nearer"), ("Home", "back")]),
+        );
+        if knobs.recorder.is_some() {
+            let keys = [("→", "keep the episode"), ("←", "discard it"), ("Esc", "end")];
+            section(ui, "Demonstrations", &rows(&keys));
+        }
+    });
+}
