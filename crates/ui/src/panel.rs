@@ -241,15 +241,18 @@ fn color32(color: Color) -> Color32 {
 
 /// A card over the scene.
 fn card(ctx: &egui::Context, name: &str, align: Align2, at: egui::Pos2, add: impl FnOnce(&mut Ui)) {
-    egui::Area::new(egui::Id::new(name)).fixed_pos(at).pivot(align).interactable(false).show(ctx, |ui| {
-        let visuals = ui.visuals();
-        let fill = visuals.panel_fill.gamma_multiply(0.86);
-        egui::Frame::new()
-            .fill(fill)
-            .corner_radius(CornerRadius::same(8))
-            .inner_margin(Margin::symmetric(12, 9))
-            .show(ui, add);
-    });
+    egui::Area::new(egui::Id::new(name)).fixed_pos(at).pivot(align).interactable(false).fade_in(false).show(
+        ctx,
+        |ui| {
+            let visuals = ui.visuals();
+            let fill = visuals.panel_fill.gamma_multiply(0.86);
+            egui::Frame::new()
+                .fill(fill)
+                .corner_radius(CornerRadius::same(8))
+                .inner_margin(Margin::symmetric(12, 9))
+                .show(ui, add);
+        },
+    );
 }
 
 /// What the colours of the candidates mean, in numbers.
