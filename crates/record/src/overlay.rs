@@ -169,8 +169,8 @@ mod tests {
             let rows = frame.rgb.chunks_exact(3 * 320);
             rows.flat_map(|row| row.chunks_exact(3).take(to).skip(from)).filter(|pixel| wanted(pixel)).count()
         };
-        let light = |pixel: &[u8]| pixel.iter().all(|value| *value > 200);
-        let green = |pixel: &[u8]| pixel[1] > 200 && pixel[0] < 180;
+        let light = |pixel: &[u8]| pixel.iter().all(|value| *value > 140);
+        let green = |pixel: &[u8]| pixel[1] > 125 && pixel[1] - 25 > pixel[0];
         assert!(count(160, 320, &light) > 30, "{} white pixels", count(160, 320, &light));
         assert!(count(160, 320, &green) > 10, "{} green pixels", count(160, 320, &green));
         assert_eq!(count(0, 160, &|pixel| pixel != [90, 120, 90]), 0);

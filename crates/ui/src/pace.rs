@@ -312,7 +312,8 @@ mod tests {
         let mut app = App::new();
         app.add_plugins((MinimalPlugins, PacePlugin { pace }))
             .add_message::<WindowCloseRequested>()
-            .init_resource::<Count>();
+            .init_resource::<Count>()
+            .init_schedule(FixedUpdate);
         drive(&mut app, Counter);
         app
     }

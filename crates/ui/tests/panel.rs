@@ -2,14 +2,21 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "tests fail by panicking and say why they skip")]
 
-use bevy::prelude::*;
+use bevy::{
+    camera::RenderTarget,
+    prelude::*,
+    render::{
+        render_resource::TextureFormat,
+        view::screenshot::{Screenshot, ScreenshotCaptured},
+    },
+};
 use bevy_egui::{PrimaryEguiContext, egui, input::EguiInputEvent};
 use onestep_agent::StageTimesPlugin;
 use onestep_learn::{AlgorithmConfig, Compute, PolicyPlugin, PolicySource};
 use onestep_record::{
     picture::Frame,
     tick,
-    video::{VideoPlugin, capture, find_adapter},
+    video::{VideoPlugin, find_adapter},
 };
 use onestep_sim::{
     SimPlugin,
@@ -43,9 +50,16 @@ fn app(panel: Panel) -> Option<App> {
             PanelPlugin { panel },
         ));
     let (eye, focus) = camera_place("lift");
-    app.world_mut().spawn((default_camera(), OrbitCamera::new(eye, focus)));
+    let image = Image::new_target_texture(WIDTH, HEIGHT, TextureFormat::Rgba8UnormSrgb, None);
+    let image = app.world_mut().resource_mut::<Assets<Image>>().add(image);
+    app.world_mut().spawn((default_camera(), OrbitCamera::new(eye, focus), RenderTarget::from(image.clone())));
     app.finish();
     app.cleanup();
+    app.update();
+    // Without a window the panel's own camera has to be told where to draw.
+    let world = app.world_mut();
+    let context = world.query_filtered::<Entity, With<PrimaryEguiContext>>().single(world).unwrap();
+    world.entity_mut(context).insert(RenderTarget::from(image));
     for _ in 0..3 {
         app.update();
         tick(app.world_mut());
@@ -53,9 +67,24 @@ fn app(panel: Panel) -> Option<App> {
     Some(app)
 }
 
+/// What the camera of the scene draws, panel included. A film would leave the panel out: its cameras see the world alone.
 fn picture(app: &mut App, name: &str) -> Frame {
     app.update();
-    let frame = capture(app).unwrap();
+    let world = app.world_mut();
+    let target = world.query_filtered::<&RenderTarget, With<OrbitCamera>>().single(world).unwrap();
+    let image = target.as_image().unwrap().clone();
+    let (sender, receiver) = std::sync::mpsc::channel();
+    world.spawn(Screenshot::image(image)).observe(move |captured: On<ScreenshotCaptured>| {
+        sender.send(captured.image.clone()).unwrap();
+    });
+    let image = (0..1_000)
+        .find_map(|_| {
+            app.update();
+            receiver.try_recv().ok()
+        })
+        .unwrap();
+    let rgb = image.try_into_dynamic().unwrap().to_rgb8();
+    let frame = Frame { width: rgb.width(), height: rgb.height(), rgb: rgb.into_raw() };
     if let Ok(folder) = std::env::var("ONESTEP_KEEP_PICTURES") {
         frame.write_png(&std::path::Path::new(&folder).join(name)).unwrap();
     }

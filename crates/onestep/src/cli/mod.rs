@@ -58,7 +58,7 @@ enum Command {
     Play(play::PlayArgs),
     /// Film the policy of a run, without a window.
     #[cfg(feature = "render")]
-    Record(record::RecordArgs),
+    Record(Box<record::RecordArgs>),
     /// Write episodes of the scripted expert to a file.
     Collect(collect::CollectArgs),
     /// Check that tasks keep the contract: spaces, determinism, resets, neighbours, expert.
