@@ -50,7 +50,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Train a policy: demonstrations, offline phase, online phase, evaluations.
-    Train(train::TrainArgs),
+    Train(Box<train::TrainArgs>),
     /// Measure how often policies of runs, or agents that learned nothing, succeed.
     Eval(eval::EvalArgs),
     /// Watch an agent in a window, act by keyboard, record demonstrations.
@@ -150,7 +150,7 @@ const INTERRUPTED: u8 = 130;
 pub(crate) fn main() -> ExitCode {
     start_log();
     let result = match Cli::parse().command {
-        Command::Train(args) => train::train(args),
+        Command::Train(args) => train::train(*args),
         Command::Collect(args) => collect::collect_episodes(&args),
         Command::Check(args) => check::check(&args),
         Command::Eval(args) => eval::eval(&args),
