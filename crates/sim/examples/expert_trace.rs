@@ -21,9 +21,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let every: u32 = arguments.next().map_or(Ok(5), |text| text.parse())?;
     let mut arena = SimArena::new(find(&name)?, Robot::panda()?, seed);
     let mut memory = ExpertMemory::default();
-    loop {
-        let Some(action) = arena.expert(&mut memory) else { break };
-        if arena.steps() % every == 0
+    while let Some(action) = arena.expert(&mut memory) {
+        if arena.steps().is_multiple_of(every)
             && let Some(view) = arena.view()
         {
             let phases = memory.clocks().map(|clock| (clock.phase, clock.steps));
