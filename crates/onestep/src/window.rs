@@ -62,7 +62,7 @@ pub enum WindowError {
     /// Nothing to open a window on.
     #[error(
         "no window can be opened: {reason}. Log in to a desktop, use `ssh -X`, or start an invisible display with \
-         `xvfb-run -a`; without `--window` no display is needed"
+         `xvfb-run -a`; `train` and `eval` without `--window`, and films, need no display"
     )]
     NoDisplay {
         /// What was missing.
@@ -152,8 +152,11 @@ fn with_window(options: &WindowOptions) -> Result<App, WindowError> {
     })
 }
 
-/// Systems with X11 name the display in a variable.
-fn require_display() -> Result<(), WindowError> {
+/// Refuses early what [`open`] would refuse after long work. Systems with X11 name the display in a variable.
+///
+/// # Errors
+/// [`WindowError::NoDisplay`] when the variable is missing.
+pub fn require_display() -> Result<(), WindowError> {
     let is_missing = cfg!(target_os = "linux") && std::env::var_os("DISPLAY").is_none_or(|name| name.is_empty());
     if is_missing {
         return Err(WindowError::NoDisplay { reason: "the variable DISPLAY is not set".to_owned() });

@@ -55,7 +55,12 @@ pub(super) fn train(args: TrainArgs) -> Result<()> {
     #[cfg(feature = "render")]
     let window = match args.window || args.window_options.is_set() {
         // A run that is watched is not slowed down by that, unless asked for.
-        true => Some(args.window_options.options("Onestep".to_owned(), onestep::ui::Speed::Max)?),
+        true => {
+            let options = args.window_options.options("Onestep".to_owned(), onestep::ui::Speed::Max)?;
+            // Told before demonstrations are made.
+            onestep::window::require_display()?;
+            Some(options)
+        }
         false => None,
     };
     let is_new = args.resume.is_none();
