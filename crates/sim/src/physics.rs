@@ -3,6 +3,7 @@
 use bevy::math::{DQuat, DVec3, Vec3};
 use bevy_rapier3d::rapier::glamx::DPose3;
 use bevy_rapier3d::rapier::math::{Pose, Vector};
+use bevy_rapier3d::rapier::parry::query;
 use bevy_rapier3d::rapier::prelude::{
     CoefficientCombineRule, ColliderBuilder, ColliderHandle, GenericJoint, Group, IntegrationParameters,
     InteractionGroups, InteractionTestMode, JointAxesMask, JointAxis, MassProperties, Multibody, MultibodyDofCoupling,
@@ -87,6 +88,8 @@ pub(crate) struct World {
     object_colliders: Vec<Vec<Option<ColliderHandle>>>,
     fixture_colliders: Vec<Vec<Option<ColliderHandle>>>,
     dt: f64,
+    /// Whether there was a physics step, which finds the contacts.
+    stepped: bool,
 }
 
 /// Single precision of a double precision pose.
@@ -130,7 +133,7 @@ impl World {
                 (body, insert_shapes(&mut rapier, body, &object.shapes))
             })
             .unzip();
-        let mut world = Self { rapier, arms, objects, object_colliders, fixture_colliders, dt };
+        let mut world = Self { rapier, arms, objects, object_colliders, fixture_colliders, dt, stepped: false };
         for (arm, joint_positions) in start.joint_positions.iter().enumerate() {
             world.place_robot(robot, arm, joint_positions);
         }
@@ -235,20 +238,34 @@ impl World {
     /// One physics step.
     pub(crate) fn step(&mut self) {
         self.rapier.step();
+        self.stepped = true;
     }
 
     /// Whether two parts touch.
     pub(crate) fn touching(&self, one: Part, other: Part) -> bool {
         let others = self.colliders(other);
-        self.colliders(one).iter().flatten().any(|a| {
-            others.iter().flatten().any(|b| {
-                let pair = self.rapier.narrow_phase.contact_pair(*a, *b);
-                pair.is_some_and(|pair| {
-                    let mut points = pair.manifolds.iter().flat_map(|manifold| &manifold.points);
-                    points.any(|point| point.dist < TOUCHING)
-                })
-            })
+        let touch = |a, b| if self.stepped { self.in_contact(a, b) } else { self.near(a, b) };
+        self.colliders(one).iter().flatten().any(|a| others.iter().flatten().any(|b| touch(*a, *b)))
+    }
+
+    /// Whether the last step found a contact.
+    fn in_contact(&self, one: ColliderHandle, other: ColliderHandle) -> bool {
+        self.rapier.narrow_phase.contact_pair(one, other).is_some_and(|pair| {
+            let mut points = pair.manifolds.iter().flat_map(|manifold| &manifold.points);
+            points.any(|point| point.dist < TOUCHING)
         })
+    }
+
+    /// Whether the surfaces are near, as the bodies stand: what there is to ask before the first step.
+    fn near(&self, one: ColliderHandle, other: ColliderHandle) -> bool {
+        let PhysicsWorld { bodies, colliders, .. } = &self.rapier;
+        let placed = |handle: ColliderHandle| {
+            let collider = colliders.get(handle)?;
+            let body = collider.parent().and_then(|parent| bodies.get(parent))?;
+            Some((*body.position() * *collider.position_wrt_parent()?, collider.shape()))
+        };
+        let (Some((one, shape)), Some((other, other_shape))) = (placed(one), placed(other)) else { return false };
+        query::contact(&one, shape, &other, other_shape, TOUCHING).is_ok_and(|contact| contact.is_some())
     }
 
     fn colliders(&self, part: Part) -> &[Option<ColliderHandle>] {

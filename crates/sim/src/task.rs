@@ -23,7 +23,7 @@ use crate::scene::{self, ArmScene, Fixture, Object};
 
 pub use control::ControlTask;
 pub use lift::{Lift, LiftScene};
-pub use robomimic::{Can, Square, observe_arm, observe_object, observe_state};
+pub use robomimic::{Can, Square, Transport, observe_arm, observe_object, observe_state};
 
 /// A task in an arena: what a policy must know, and the mechanism that answers to its actions.
 pub trait Task: std::fmt::Debug + Send + Sync + 'static {
@@ -181,6 +181,7 @@ pub fn tasks() -> &'static [&'static str] {
         "lift",
         "can",
         "square",
+        "transport",
         "cube-single",
         "cube-double",
         "cube-triple",
@@ -197,15 +198,16 @@ pub fn tasks() -> &'static [&'static str] {
     ]
 }
 
-/// The task of that name, with its embedded scene.
+/// The task of that name, with its embedded scene. robosuite's names are known, too: `PickPlaceCan`.
 ///
 /// # Errors
 /// [`SimError::UnknownTask`], with all names and the nearest one.
 pub fn task(name: &str) -> Result<Arc<dyn Task>, SimError> {
     match name {
-        "lift" => Ok(Arc::new(Lift::new(LiftScene::embedded()?))),
-        "can" => Ok(Arc::new(Can::embedded()?)),
-        "square" => Ok(Arc::new(Square::embedded()?)),
+        "lift" | "Lift" => Ok(Arc::new(Lift::new(LiftScene::embedded()?))),
+        "can" | "PickPlaceCan" => Ok(Arc::new(Can::embedded()?)),
+        "square" | "NutAssemblySquare" => Ok(Arc::new(Square::embedded()?)),
+        "transport" | "TwoArmTransport" => Ok(Arc::new(Transport::embedded()?)),
         "inverted-pendulum" => Ok(Arc::new(ControlTask::InvertedPendulum)),
         "inverted-double-pendulum" => Ok(Arc::new(ControlTask::InvertedDoublePendulum)),
         "reacher" => Ok(Arc::new(ControlTask::Reacher)),
@@ -246,9 +248,10 @@ pub fn task_from_file(path: &Path) -> Result<Arc<dyn Task>, SimError> {
         "lift" => Ok(Arc::new(Lift::new(LiftScene::parse(&file, &text)?))),
         "can" => Ok(Arc::new(Can::parse(&file, &text)?)),
         "square" => Ok(Arc::new(Square::parse(&file, &text)?)),
+        "transport" => Ok(Arc::new(Transport::parse(&file, &text)?)),
         other => Err(SimError::UnknownTask {
             name: other.to_owned(),
-            known: "lift, can, square".to_owned(),
+            known: "lift, can, square, tool-hang, transport".to_owned(),
             suggestion: None,
         }),
     }
@@ -271,7 +274,8 @@ mod tests {
         let error = task("lfit").unwrap_err().to_string();
         let known = tasks().join(", ");
         assert_eq!(error, format!("there is no task `lfit`; the tasks are: {known}. Did you mean `lift`?"));
-        let error = task("tool-hang").unwrap_err().to_string();
-        assert_eq!(error, format!("there is no task `tool-hang`; the tasks are: {known}"));
+        let error = task("kitchen").unwrap_err().to_string();
+        assert_eq!(error, format!("there is no task `kitchen`; the tasks are: {known}"));
+        assert_eq!(task("TwoArmTransport").unwrap().name(), "transport");
     }
 }

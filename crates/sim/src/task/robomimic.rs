@@ -3,20 +3,76 @@
 //! One known difference of all: robosuite computes the poses relative to the hand from the object's pose one control
 //! step ago, and gives zeros at reset; ours are of now.
 
-mod can;
-mod square;
+/// What these tasks have in common: the embedded scene, scene files, and [`Task`] by way of `ArmTask`. `$fields` and
+/// `$action` name the numbers of an observation and of an action.
+macro_rules! benchmark_task {
+    ($task:ident, $name:literal, $fields:expr, $action:expr) => {
+        impl $task {
+            /// The task in the scene that is built into the library.
+            ///
+            /// # Errors
+            /// Never in a released version: a test parses the embedded file.
+            pub fn embedded() -> Result<Self, crate::SimError> {
+                let scene = include_str!(concat!("../../../../../scenes/", $name, ".toml"));
+                Self::parse(concat!($name, ".toml (embedded)"), scene)
+            }
 
-use bevy::math::{DQuat, DVec3};
+            /// The task in the scene of a file.
+            ///
+            /// # Errors
+            /// [`SimError::Read`](crate::SimError::Read), [`SimError::Parse`](crate::SimError::Parse) or
+            /// [`SimError::Value`](crate::SimError::Value), with the file and the field.
+            pub fn load(path: &std::path::Path) -> Result<Self, crate::SimError> {
+                Self::parse(&path.display().to_string(), &crate::scene::read(path)?)
+            }
+        }
+
+        impl crate::task::Task for $task {
+            fn name(&self) -> &'static str {
+                $name
+            }
+
+            fn spec(&self) -> onestep_agent::AgentSpec {
+                let layout = onestep_agent::ObservationSpace::new($fields);
+                let action = onestep_agent::ActionSpace::new($action);
+                onestep_agent::AgentSpec::new(layout, action, self.scene.max_episode_steps)
+            }
+
+            fn control_period_secs(&self) -> f64 {
+                self.scene.physics.control_period_secs
+            }
+
+            fn has_expert(&self) -> bool {
+                true
+            }
+
+            fn model(
+                self: std::sync::Arc<Self>,
+                robot: &std::sync::Arc<crate::robot::Robot>,
+                seed: u64,
+            ) -> Box<dyn crate::model::Model> {
+                Box::new(crate::arm::ArmModel::new(self, robot.clone(), seed))
+            }
+        }
+    };
+}
+
+mod can;
+mod pick;
+mod square;
+mod state;
+mod transport;
+
+use bevy::math::DQuat;
 use bevy_rapier3d::rapier::glamx::DPose3;
 
-use super::{ArenaView, ArmTask, ArmView, Lift, LiftScene};
+use super::ArmView;
 use crate::SimError;
-use crate::kinematics::Chain;
-use crate::robot::{ARM_JOINTS, Robot};
-use crate::scene::RobotPlacement;
 
 pub use can::Can;
 pub use square::Square;
+pub use state::observe_state;
+pub use transport::Transport;
 
 /// Below this distance of grip site and object, metres, robosuite says that the gripper has not let go:
 /// `1 - tanh(10 d) < 0.6`.
@@ -45,49 +101,37 @@ pub fn observe_arm(arm: &ArmView, observation: &mut Vec<f32>) {
 
 /// Appends an object's pose in the frame of the grip site and the hand (3 + 4) and in the world (3 + 4).
 pub fn observe_object(arm: &ArmView, object: &DPose3, observation: &mut Vec<f32>) {
-    let inverse = arm.hand.inverse();
-    push(observation, &(inverse * (object.translation - arm.grip_site)).to_array());
-    let relative: DQuat = inverse * object.rotation;
-    // Of the two quaternions of a rotation, the benchmark gives the one with a positive real part.
-    let relative = if relative.w < 0.0 { -relative } else { relative };
-    push(observation, &relative.to_array());
+    observe_in_hand(arm, object, observation);
     push(observation, &object.translation.to_array());
     push(observation, &object.rotation.to_array());
 }
 
-/// The observation of a state as robomimic's files keep it: time, positions, velocities (`data/demo_0/states`). The task
-/// is one of `lift`, `can` and `square`, whose observation follows from positions alone; the robot is the Panda.
-///
-/// # Errors
-/// [`SimError::UnknownTask`] for another task; [`SimError::StateLength`] if the state is too short.
-pub fn observe_state(task: &str, robot: &Robot, state: &[f64]) -> Result<Vec<f32>, SimError> {
-    // Place of the object's seven numbers: after time, seven joints, two fingers and what else the original has.
-    let (task, object): (Box<dyn ArmTask>, usize) = match task {
-        "lift" => (Box::new(Lift::new(LiftScene::embedded()?)), 10),
-        "can" => (Box::new(Can::embedded()?), 31),
-        "square" => (Box::new(Square::embedded()?), 10),
-        _ => {
-            let (name, known) = (task.to_owned(), "lift, can, square".to_owned());
-            return Err(SimError::UnknownTask { name, known, suggestion: None });
-        }
-    };
-    let short = SimError::StateLength { expected: object + 7, found: state.len() };
-    let numbers = |from: usize, count: usize| state.get(from..from + count).ok_or_else(|| short.clone());
-    let joints: [f64; ARM_JOINTS] = numbers(1, ARM_JOINTS)?.try_into().map_err(|_| short.clone())?;
-    let fingers: [f64; 2] = numbers(8, 2)?.try_into().map_err(|_| short.clone())?;
-    let [x, y, z, qw, qx, qy, qz]: [f64; 7] = numbers(object, 7)?.try_into().map_err(|_| short.clone())?;
+/// Appends a pose in the frame of the grip site and the hand (3 + 4).
+fn observe_in_hand(arm: &ArmView, pose: &DPose3, observation: &mut Vec<f32>) {
+    let inverse = arm.hand.inverse();
+    let relative = DPose3::from_parts(inverse * (pose.translation - arm.grip_site), inverse * pose.rotation);
+    observe_pose(&relative, observation);
+}
 
-    // robosuite's model rounds the half angle of the hand's turn to three digits.
-    let mut rounded = robot.clone();
-    rounded.hand.rpy[2] = -2.0 * libm::atan2(0.383, 0.924);
-    let base = task.scene().robots.first().map_or(DPose3::IDENTITY, RobotPlacement::base);
-    let pose = Chain::new(&rounded, base.translation.to_array()).on(base).pose(&joints);
-    let arms = [ArmView { grip_site: pose.site, hand: pose.hand.rotation, fingers: [fingers[0], -fingers[1]] }];
-    let objects = [DPose3::from_parts(DVec3::new(x, y, z), DQuat::from_xyzw(qx, qy, qz, qw))];
-    let view = ArenaView { arms: &arms, objects: &objects, half_extents: &[], fixtures: &[], world: None };
-    let mut observation = Vec::new();
-    task.observe(&view, &mut observation);
-    Ok(observation)
+/// Appends a pose (3 + 4). Of the two quaternions of a rotation, the benchmark gives the one with a positive real part
+/// wherever it has gone through a matrix.
+fn observe_pose(pose: &DPose3, observation: &mut Vec<f32>) {
+    let rotation: DQuat = if pose.rotation.w < 0.0 { -pose.rotation } else { pose.rotation };
+    push(observation, &pose.translation.to_array());
+    push(observation, &rotation.to_array());
+}
+
+/// Refuses a figure of a scene's `[goal]` that is not above zero.
+fn positive(file: &str, field: &str, value: f64) -> Result<(), SimError> {
+    if value > 0.0 && value.is_finite() {
+        return Ok(());
+    }
+    Err(SimError::Value {
+        file: file.to_owned(),
+        field: format!("goal.{field}"),
+        value: value.to_string(),
+        expected: "it must be a number above zero".to_owned(),
+    })
 }
 
 fn push(observation: &mut Vec<f32>, numbers: &[f64]) {

@@ -1,23 +1,13 @@
 //! Can: from one bin into its compartment of the other. Figures and layout of robosuite's `PickPlaceCan` (1.5).
 
-use std::path::Path;
-use std::sync::Arc;
-
 use bevy::math::{DVec2, DVec3};
-use onestep_agent::{ActionSpace, AgentSpec, ObservationSpace};
 use serde::Deserialize;
 
 use super::{ARM_ACTION, LET_GO, ONE_OBJECT, observe_arm, observe_object};
 use crate::SimError;
-use crate::arm::ArmModel;
 use crate::expert::{ExpertMemory, Grip, Reach, angle, down, turn_between};
-use crate::model::Model;
-use crate::robot::Robot;
-use crate::scene::{self, ArmScene};
-use crate::task::{ArenaView, ArmTask, ArmView, Task, TaskOutcome};
-
-/// The embedded scene.
-const SCENE: &str = include_str!("../../../../../scenes/can.toml");
+use crate::scene::ArmScene;
+use crate::task::{ArenaView, ArmTask, ArmView, TaskOutcome};
 
 /// The compartment that the can belongs into, by its corners.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -40,22 +30,6 @@ pub struct Can {
 }
 
 impl Can {
-    /// The task in the scene that is built into the library.
-    ///
-    /// # Errors
-    /// Never in a released version: a test parses the embedded file.
-    pub fn embedded() -> Result<Self, SimError> {
-        Self::parse("can.toml (embedded)", SCENE)
-    }
-
-    /// The task in the scene of a file.
-    ///
-    /// # Errors
-    /// [`SimError::Read`], [`SimError::Parse`] or [`SimError::Value`], with the file and the field.
-    pub fn load(path: &Path) -> Result<Self, SimError> {
-        Self::parse(&path.display().to_string(), &scene::read(path)?)
-    }
-
     /// The task in a scene as TOML text; `file` names it in errors.
     ///
     /// # Errors
@@ -81,28 +55,7 @@ impl Can {
     }
 }
 
-impl Task for Can {
-    fn name(&self) -> &'static str {
-        "can"
-    }
-
-    fn spec(&self) -> AgentSpec {
-        let layout = ObservationSpace::new(ONE_OBJECT);
-        AgentSpec::new(layout, ActionSpace::new(ARM_ACTION), self.scene.max_episode_steps)
-    }
-
-    fn control_period_secs(&self) -> f64 {
-        self.scene.physics.control_period_secs
-    }
-
-    fn has_expert(&self) -> bool {
-        true
-    }
-
-    fn model(self: Arc<Self>, robot: &Arc<Robot>, seed: u64) -> Box<dyn Model> {
-        Box::new(ArmModel::new(self, robot.clone(), seed))
-    }
-}
+benchmark_task!(Can, "can", ONE_OBJECT, ARM_ACTION);
 
 impl ArmTask for Can {
     fn scene(&self) -> &ArmScene {

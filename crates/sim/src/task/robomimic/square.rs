@@ -1,24 +1,15 @@
 //! Square: a square nut onto a square peg. Figures and layout of robosuite's `NutAssemblySquare` (1.5).
 
 use std::f64::consts::{FRAC_PI_2, PI};
-use std::path::Path;
-use std::sync::Arc;
 
 use bevy::math::{DQuat, DVec3};
-use onestep_agent::{ActionSpace, AgentSpec, ObservationSpace};
 use serde::Deserialize;
 
-use super::{ARM_ACTION, LET_GO, ONE_OBJECT, observe_arm, observe_object};
+use super::{ARM_ACTION, LET_GO, ONE_OBJECT, observe_arm, observe_object, positive};
 use crate::SimError;
-use crate::arm::ArmModel;
 use crate::expert::{ExpertMemory, Grip, Reach, angle, down, turn_between};
-use crate::model::Model;
-use crate::robot::Robot;
-use crate::scene::{self, ArmScene};
-use crate::task::{ArenaView, ArmTask, Task, TaskOutcome};
-
-/// The embedded scene.
-const SCENE: &str = include_str!("../../../../../scenes/square.toml");
+use crate::scene::ArmScene;
+use crate::task::{ArenaView, ArmTask, TaskOutcome};
 
 /// When the nut is on its peg.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -42,22 +33,6 @@ pub struct Square {
 }
 
 impl Square {
-    /// The task in the scene that is built into the library.
-    ///
-    /// # Errors
-    /// Never in a released version: a test parses the embedded file.
-    pub fn embedded() -> Result<Self, SimError> {
-        Self::parse("square.toml (embedded)", SCENE)
-    }
-
-    /// The task in the scene of a file.
-    ///
-    /// # Errors
-    /// [`SimError::Read`], [`SimError::Parse`] or [`SimError::Value`], with the file and the field.
-    pub fn load(path: &Path) -> Result<Self, SimError> {
-        Self::parse(&path.display().to_string(), &scene::read(path)?)
-    }
-
     /// The task in a scene as TOML text; `file` names it in errors.
     ///
     /// # Errors
@@ -65,44 +40,15 @@ impl Square {
     pub fn parse(file: &str, text: &str) -> Result<Self, SimError> {
         let scene = ArmScene::parse_for("square", &["nut", "peg"], file, text)?;
         let goal: Goal = scene.goal(file)?;
-        for (field, value) in [("goal.tolerance", goal.tolerance), ("goal.below", goal.below)] {
-            if !(value > 0.0 && value.is_finite()) {
-                return Err(SimError::Value {
-                    file: file.to_owned(),
-                    field: field.to_owned(),
-                    value: value.to_string(),
-                    expected: "it must be a number above zero".to_owned(),
-                });
-            }
-        }
+        positive(file, "tolerance", goal.tolerance)?;
+        positive(file, "below", goal.below)?;
         let nut = scene.object("nut").unwrap_or_default();
         let peg = scene.fixture("peg").unwrap_or_default();
         Ok(Self { scene, nut, peg, goal })
     }
 }
 
-impl Task for Square {
-    fn name(&self) -> &'static str {
-        "square"
-    }
-
-    fn spec(&self) -> AgentSpec {
-        let layout = ObservationSpace::new(ONE_OBJECT);
-        AgentSpec::new(layout, ActionSpace::new(ARM_ACTION), self.scene.max_episode_steps)
-    }
-
-    fn control_period_secs(&self) -> f64 {
-        self.scene.physics.control_period_secs
-    }
-
-    fn has_expert(&self) -> bool {
-        true
-    }
-
-    fn model(self: Arc<Self>, robot: &Arc<Robot>, seed: u64) -> Box<dyn Model> {
-        Box::new(ArmModel::new(self, robot.clone(), seed))
-    }
-}
+benchmark_task!(Square, "square", ONE_OBJECT, ARM_ACTION);
 
 impl ArmTask for Square {
     fn scene(&self) -> &ArmScene {
