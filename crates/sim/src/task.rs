@@ -23,7 +23,7 @@ use crate::scene::{self, ArmScene, Fixture, Object};
 
 pub use control::ControlTask;
 pub use lift::{Lift, LiftScene};
-pub use robomimic::{Can, Square, Transport, observe_arm, observe_object, observe_state};
+pub use robomimic::{Can, Square, ToolHang, Transport, observe_arm, observe_object, observe_state};
 
 /// A task in an arena: what a policy must know, and the mechanism that answers to its actions.
 pub trait Task: std::fmt::Debug + Send + Sync + 'static {
@@ -181,6 +181,7 @@ pub fn tasks() -> &'static [&'static str] {
         "lift",
         "can",
         "square",
+        "tool-hang",
         "transport",
         "cube-single",
         "cube-double",
@@ -207,6 +208,7 @@ pub fn task(name: &str) -> Result<Arc<dyn Task>, SimError> {
         "lift" | "Lift" => Ok(Arc::new(Lift::new(LiftScene::embedded()?))),
         "can" | "PickPlaceCan" => Ok(Arc::new(Can::embedded()?)),
         "square" | "NutAssemblySquare" => Ok(Arc::new(Square::embedded()?)),
+        "tool-hang" | "tool_hang" | "ToolHang" => Ok(Arc::new(ToolHang::embedded()?)),
         "transport" | "TwoArmTransport" => Ok(Arc::new(Transport::embedded()?)),
         "inverted-pendulum" => Ok(Arc::new(ControlTask::InvertedPendulum)),
         "inverted-double-pendulum" => Ok(Arc::new(ControlTask::InvertedDoublePendulum)),
@@ -248,6 +250,7 @@ pub fn task_from_file(path: &Path) -> Result<Arc<dyn Task>, SimError> {
         "lift" => Ok(Arc::new(Lift::new(LiftScene::parse(&file, &text)?))),
         "can" => Ok(Arc::new(Can::parse(&file, &text)?)),
         "square" => Ok(Arc::new(Square::parse(&file, &text)?)),
+        "tool-hang" => Ok(Arc::new(ToolHang::parse(&file, &text)?)),
         "transport" => Ok(Arc::new(Transport::parse(&file, &text)?)),
         other => Err(SimError::UnknownTask {
             name: other.to_owned(),

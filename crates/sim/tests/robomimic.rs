@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use bevy::math::{DVec3, Vec3};
 use onestep_sim::{
-    ACTION_DIM, Can, ExpertMemory, ExpertNoise, Robot, SimArena, SimError, Square, Task, observe_state, task,
+    ACTION_DIM, ArmModel, ArmTask, Can, ExpertMemory, ExpertNoise, Model, Robot, SimArena, SimError, Square, Start,
+    Task, TaskOutcome, ToolHang, Transport, observe_state, task,
 };
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -235,7 +236,12 @@ fn golden_run(arena: &mut SimArena) -> u64 {
 }
 
 /// All poses after [`golden_run`] from seed 42.
-const GOLDEN: [(&str, u64); 2] = [("can", 0x5b9bf7eff2d30d3d), ("square", 0x92476cadb3e01148)];
+const GOLDEN: [(&str, u64); 4] = [
+    ("can", 0x5b9bf7eff2d30d3d),
+    ("square", 0x92476cadb3e01148),
+    ("tool-hang", 0),
+    ("transport", 0),
+];
 
 #[test]
 fn all_poses_are_the_golden_ones() {
@@ -294,9 +300,31 @@ fn states_of_robosuite_give_its_observations() {
         to_eef_pos: Vec<f64>,
         to_eef_quat: Option<Vec<f64>>,
     }
+    #[derive(Deserialize)]
+    struct Whole {
+        state: Vec<f64>,
+        observation: Vec<f64>,
+    }
     let text = include_str!("fixtures/robosuite_states.toml");
-    let tasks: std::collections::BTreeMap<String, Vec<Row>> = toml::from_str(text).unwrap();
+    let mut tasks: toml::Table = toml::from_str(text).unwrap();
     let robot = Robot::panda().unwrap();
+    for (name, dim) in [("tool-hang", 53), ("transport", 59)] {
+        let rows: Vec<Whole> = tasks.remove(name).unwrap().try_into().unwrap();
+        assert!(rows.len() >= 5);
+        for row in &rows {
+            let ours = observe_state(name, &robot, &row.state).unwrap();
+            assert_eq!((ours.len(), row.observation.len()), (dim, dim));
+            for (i, (a, b)) in ours.iter().zip(&row.observation).enumerate() {
+                assert!((f64::from(*a) - b).abs() < 1e-4, "{name}, number {i}: {a}, robosuite {b}");
+            }
+        }
+        // Both halves of the goal, in some state and not in all.
+        let flags = if name == "transport" { [45, 46] } else { [51, 52] };
+        for flag in flags {
+            assert!(rows[0].observation[flag] == 0.0 && rows[4].observation[flag] == 1.0);
+        }
+    }
+    let tasks: std::collections::BTreeMap<String, Vec<Row>> = tasks.try_into().unwrap();
     assert_eq!(tasks.keys().collect::<Vec<_>>(), ["can", "lift", "square"]);
     for (name, rows) in &tasks {
         assert!(rows.len() >= 4);
@@ -315,13 +343,165 @@ fn states_of_robosuite_give_its_observations() {
     }
     let short = observe_state("lift", &robot, &[0.0; 12]).unwrap_err();
     assert_eq!(short, SimError::StateLength { expected: 17, found: 12 });
-    assert!(observe_state("hopper", &robot, &[0.0; 40]).unwrap_err().to_string().contains("lift, can, square"));
+    assert!(observe_state("hopper", &robot, &[0.0; 40]).unwrap_err().to_string().contains("lift, can, square, tool-hang"));
+}
+
+/// The numbers of an observation of this name.
+fn seen<'a>(arena: &'a SimArena, name: &str) -> &'a [f32] {
+    &arena.observation()[arena.spec().observation.range(name).unwrap()]
+}
+
+#[test]
+fn two_arms_and_three_parts_are_observed_as_robosuite_does() {
+    let transport = arena("transport", 0);
+    assert_eq!((transport.observation().len(), transport.spec().action.dim()), (59, 14));
+    assert_eq!(transport.spec().observation.range("payload_in_target_bin"), Some(45..46));
+    let hang = arena("tool-hang", 0);
+    assert_eq!((hang.observation().len(), hang.spec().action.dim()), (53, 7));
+    for (name, limit) in [("transport", 800), ("tool-hang", 1000)] {
+        assert_eq!(task(name).unwrap().spec().max_episode_steps, limit);
+    }
+    for (robot, end) in [("robot0", -1.0), ("robot1", 1.0)] {
+        let site = seen(&transport, &format!("{robot}_eef_pos"));
+        assert!((site[1] - 0.354 * end).abs() < 0.1 && site[0].abs() < 0.1, "{robot}: {site:?}");
+    }
+}
+
+#[test]
+fn bins_hammer_and_tool_start_where_robosuite_has_them() {
+    let (mut flips, mut heads) = (0, [f64::INFINITY, 0.0f64]);
+    let (mut least, mut most) = ([f64::INFINITY; 4], [f64::NEG_INFINITY; 4]);
+    for seed in 0..200 {
+        let transport = arena("transport", seed);
+        let view = transport.view().unwrap();
+        let (hammer, trash, lid) = (view.object(0), view.object(1), view.object(2));
+        // Lid and hammer are over the middle of the start bin, the trash over that of the target bin.
+        assert!((hammer.translation - lid.translation).truncate().length() < 1e-6);
+        for (at, x, y) in [(lid, 0.2, -0.45), (trash, -0.2, 0.45)] {
+            assert!((at.translation.x - x).abs() <= 0.005 && (at.translation.y - y).abs() <= 0.005);
+        }
+        let axis = hammer.rotation * DVec3::Z;
+        assert!(axis.z.abs() < 1e-6 && axis.y.abs() > 0.86, "{axis}");
+        flips += u32::from(axis.y > 0.0);
+        let head = view.half_extents[0].x / 0.0544;
+        heads = [heads[0].min(head), heads[1].max(head)];
+
+        let hang = arena("tool-hang", seed);
+        let view = hang.view().unwrap();
+        assert_eq!(view.object(0).translation.with_z(0.0), DVec3::new(-0.08f32.into(), 0.0, 0.0));
+        let (frame, tool) = (view.object(1), view.object(2));
+        assert!((frame.rotation * DVec3::Y).z < -0.999 && (tool.rotation * DVec3::Z).z > 0.999);
+        let yaw = |v: DVec3| v.y.atan2(v.x);
+        let drawn = [frame.translation.x, tool.translation.y, yaw(frame.rotation * DVec3::Z), yaw(tool.rotation * DVec3::X)];
+        for (i, number) in drawn.into_iter().enumerate() {
+            (least[i], most[i]) = (least[i].min(number), most[i].max(number));
+        }
+    }
+    assert!((70..130).contains(&flips), "{flips}");
+    assert!(heads[0] > 0.90 && heads[1] < 1.1 && heads[1] - heads[0] > 0.15, "{heads:?}");
+    let degree = std::f64::consts::PI / 180.0;
+    for (i, (low, high)) in [(-0.06, -0.02), (-0.22, -0.18), (-130.0 * degree, -110.0 * degree), (-120.0 * degree, -100.0 * degree)].into_iter().enumerate() {
+        let room = 0.1 * (high - low);
+        assert!(least[i] >= low - 1e-6 && most[i] <= high + 1e-6, "{i}: {} {}", least[i], most[i]);
+        assert!(least[i] < low + room && most[i] > high - room, "{i}: {} {}", least[i], most[i]);
+    }
+}
+
+#[test]
+fn each_arm_obeys_its_own_half_of_the_action() {
+    let sites = |arena: &SimArena| {
+        let view = arena.view().unwrap();
+        [0, 1].map(|i| (view.arms[i].grip_site, view.arms[i].fingers[0]))
+    };
+    for moving in 0..2 {
+        let mut arena = arena("transport", 3);
+        let before = sites(&arena);
+        let mut action = [0.0; 2 * ACTION_DIM];
+        // Away from each other, in the world's axes, and up; the gripper closes.
+        let half = &mut action[moving * ACTION_DIM..(moving + 1) * ACTION_DIM];
+        half.copy_from_slice(&[1.0, 0.0, 0.5, 0.0, 0.0, 0.0, 1.0]);
+        for _ in 0..8 {
+            arena.step(&action).unwrap();
+        }
+        let after = sites(&arena);
+        let way = after[moving].0 - before[moving].0;
+        assert!(way.x > 0.06 && way.z > 0.02 && way.y.abs() < 0.02, "arm {moving}: {way}");
+        assert!(after[moving].1 < 0.01 && (after[1 - moving].1 - before[1 - moving].1).abs() < 1e-3);
+        assert!((after[1 - moving].0 - before[1 - moving].0).length() < 1e-3, "arm {moving}");
+    }
+}
+
+#[test]
+fn experts_with_more_to_do_succeed() {
+    // How often of 200, docs/robomimic.md tells.
+    for (name, seeds) in [("transport", 1000..1006), ("tool-hang", 1000..1006)] {
+        let failed: Vec<u64> =
+            seeds.filter(|seed| !run_expert(&mut arena(name, *seed), ExpertNoise::default())).collect();
+        assert!(failed.len() <= 2, "{name}: {failed:?}");
+    }
+}
+
+/// What a task says of an initial state, a moment later.
+fn judge(task: Arc<dyn ArmTask>, change: impl Fn(&mut Start)) -> TaskOutcome {
+    let robot = Robot::panda().unwrap();
+    let mut start = task.start(&robot, 0);
+    change(&mut start);
+    let mut model = ArmModel::from_start(task.clone(), robot, start);
+    for _ in 0..3 {
+        assert!(model.step(&vec![0.0; task.spec().action.dim()]));
+    }
+    model.outcome()
+}
+
+#[test]
+fn transport_needs_both_in_their_bins() {
+    let [payload, trash] = [0, 1];
+    let (target, dump) = (DVec3::new(-0.2, 0.45, 0.826), DVec3::new(0.2, 0.45, 0.83));
+    let success = |moves: &[(usize, DVec3)]| {
+        let outcome = judge(Arc::new(Transport::embedded().unwrap()), |start| {
+            moves.iter().for_each(|(object, place)| start.objects[*object].pose.translation = *place);
+        });
+        assert_eq!((outcome.terminated, outcome.reward == 0.0), (outcome.success, outcome.success));
+        outcome.success
+    };
+    assert!(success(&[(payload, target), (trash, dump)]));
+    assert!(!success(&[]));
+    assert!(!success(&[(trash, dump)]));
+    // The hammer on the trash, and in the trash's bin.
+    assert!(!success(&[(payload, target + DVec3::Z * 0.06)]));
+    assert!(!success(&[(payload, dump + DVec3::Z * 0.05), (trash, dump)]));
+}
+
+#[test]
+fn the_tool_must_hang_on_a_frame_that_stands() {
+    // The frame in the tube with its bar along x, and the tool on the bar with its ring.
+    let hung = |frame: DVec3, ring: f64| {
+        judge(Arc::new(ToolHang::embedded().unwrap()), |start| {
+            start.objects[0].pose.translation.z = 0.88;
+            let upright = bevy::math::DQuat::from_rotation_z(std::f64::consts::PI);
+            let corner = DVec3::new(-0.08, 0.045, 1.0307) + frame;
+            start.objects[1].pose.rotation = upright;
+            start.objects[1].pose.translation = corner - upright * DVec3::new(0.04375, 0.0, 0.08625);
+            let down = bevy::math::DQuat::from_rotation_y(std::f64::consts::FRAC_PI_2);
+            start.objects[2].pose.rotation = down;
+            start.objects[2].pose.translation =
+                corner + DVec3::new(ring, 0.0, -0.0059) - down * DVec3::new(-0.09353, 0.0, 0.0);
+        })
+        .success
+    };
+    assert!(hung(DVec3::ZERO, 0.07));
+    // Beside the hook's end; around the rod's side of the bar; with the frame beside the tube.
+    assert!(!hung(DVec3::ZERO, 0.12));
+    assert!(!hung(DVec3::new(0.0, 0.03, 0.1), 0.07));
+    assert!(!judge(Arc::new(ToolHang::embedded().unwrap()), |_| ()).success);
 }
 
 #[test]
 fn a_broken_scene_names_file_and_field() {
     let parse = |name: &str, text: &str| match name {
         "can" => Can::parse("mine.toml", text).map(|task| Arc::new(task) as Arc<dyn Task>),
+        "tool-hang" => ToolHang::parse("mine.toml", text).map(|task| Arc::new(task) as Arc<dyn Task>),
+        "transport" => Transport::parse("mine.toml", text).map(|task| Arc::new(task) as Arc<dyn Task>),
         _ => Square::parse("mine.toml", text).map(|task| Arc::new(task) as Arc<dyn Task>),
     };
     for (name, from, to, needle) in [
@@ -337,6 +517,11 @@ fn a_broken_scene_names_file_and_field() {
         ("square", "[[robots]]", "[[robot]]", "robot"),
         ("square", "name = \"peg\"", "name = \"pig\"", "name = \"peg\""),
         ("square", "below = 0.87", "below = nan", "goal.below"),
+        ("tool-hang", "hung = 0.00675", "hung = 0.0", "goal.hung"),
+        ("tool-hang", "rod_tip", "rod_top", "[goal]"),
+        ("transport", "name = \"lid\"", "name = \"cover\"", "name = \"lid\""),
+        ("transport", "head_scale = [0.9", "head_scale = [1.9", "goal.head_scale"),
+        ("transport", "[[robots]]\nbase_position = [0.0, -0.81, 0.912]\nbase_yaw = 1.5707963267948966\njoint_noise_std = 0.02 # rad, of the joint positions at reset\n", "", "two arms"),
         ("square", "joint_noise_std = 0.02", "joint_noise_std = -1.0", "robots[0].joint_noise_std"),
     ] {
         let path = format!("{}/../../scenes/{name}.toml", env!("CARGO_MANIFEST_DIR"));

@@ -24,6 +24,9 @@ impl Plugin for HumanPlugin {
     }
 }
 
+/// Arms that one agent may have.
+const MOST_ARMS: usize = 2;
+
 /// What a key does to an action.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Binding {
@@ -49,6 +52,8 @@ pub struct HumanControl {
     /// Whether forward means away from the camera, for an arm; else it is away from the arm's base.
     pub camera_frame: bool,
     bindings: Vec<Binding>,
+    /// Which arm of two the keys move.
+    arm: usize,
     /// What to return to after a take-over.
     mode_before: AgentMode,
     /// Directions of the keys that are down, one for each number of the action.
@@ -56,7 +61,8 @@ pub struct HumanControl {
     /// The same for keys that were pressed since the last tick: a short tap counts for one tick.
     tapped: Vec<f32>,
     gripper: Option<usize>,
-    gripper_closed: bool,
+    /// Of each arm.
+    gripper_closed: [bool; MOST_ARMS],
     is_fine: bool,
     /// Angle of the camera around the vertical, if directions are the camera's.
     yaw: Option<f32>,
@@ -70,11 +76,12 @@ impl Default for HumanControl {
             gain: 0.5,
             camera_frame: true,
             bindings: Vec::new(),
+            arm: 0,
             mode_before: AgentMode::Policy,
             held: Vec::new(),
             tapped: Vec::new(),
             gripper: None,
-            gripper_closed: false,
+            gripper_closed: [false; MOST_ARMS],
             is_fine: false,
             yaw: None,
             bound_to: None,
@@ -109,7 +116,8 @@ impl HumanControl {
         self.gripper = None;
         let mut free = 0;
         for (index, name) in space.names().iter().enumerate() {
-            let (pair, effects) = match name.as_str() {
+            let Some(name) = name_for(self.arm, name) else { continue };
+            let (pair, effects) = match name {
                 "gripper" | "dgripper" => {
                     self.gripper = Some(index);
                     continue;
@@ -127,7 +135,7 @@ impl HumanControl {
             };
             let Some(keys) = PAIRS.get(pair) else { continue };
             // A person thinks of right and clockwise, where the benchmark's axes point left and turn the other way.
-            let flip = if matches!(name.as_str(), "dy" | "rz" | "dyaw") { -1.0 } else { 1.0 };
+            let flip = if matches!(name, "dy" | "rz" | "dyaw") { -1.0 } else { 1.0 };
             for (place, (key, label)) in keys.iter().enumerate() {
                 let sign = if place == 0 { 1.0 } else { -1.0 };
                 let effect = match effects.as_ref().and_then(|effects| effects.get(place)) {
@@ -139,7 +147,6 @@ impl HumanControl {
         }
         self.held = vec![0.0; space.dim()];
         self.tapped = vec![0.0; space.dim()];
-        self.gripper_closed = false;
         self.bound_to = Some(space.clone());
     }
 
@@ -155,17 +162,45 @@ impl HumanControl {
             .collect();
         self.tapped.fill(0.0);
         if let (Some(space), Some(yaw)) = (&self.bound_to, self.yaw) {
-            turn_to_camera(space, &mut action, yaw);
+            turn_to_camera(space, self.arm, &mut action, yaw);
         }
+        // The other arm's gripper gets a 0, and stays as it is.
         if let Some(number) = self.gripper.and_then(|index| action.get_mut(index)) {
-            *number = if self.gripper_closed { 1.0 } else { -1.0 };
+            *number = if self.gripper_closed.get(self.arm).is_some_and(|closed| *closed) { 1.0 } else { -1.0 };
         }
         action
     }
 
     /// Closes an open gripper and opens a closed one.
     pub fn toggle_gripper(&mut self) {
-        self.gripper_closed = !self.gripper_closed;
+        if let Some(closed) = self.gripper_closed.get_mut(self.arm) {
+            *closed = !*closed;
+        }
+    }
+
+    /// How many arms the selected agent has that keys can move.
+    #[must_use]
+    pub fn arms(&self) -> usize {
+        let names = self.bound_to.iter().flat_map(ActionSpace::names);
+        let has = |arm: usize| names.clone().any(|name| name_for(arm, name).is_some_and(|own| own.len() < name.len()));
+        (0..MOST_ARMS).filter(|arm| has(*arm)).count().max(1)
+    }
+
+    /// Lets keys move the other arm of two.
+    pub fn next_arm(&mut self) {
+        self.arm = (self.arm + 1) % self.arms();
+        if let Some(space) = self.bound_to.take() {
+            self.bind(&space);
+        }
+    }
+}
+
+/// What a number of an action is called for one arm: of two arms each has names of its own, `robot0_dx` and `robot1_dx`.
+/// `None` for the other arm's.
+fn name_for(arm: usize, name: &str) -> Option<&str> {
+    match name.strip_prefix("robot").and_then(|rest| rest.split_once('_')) {
+        Some((number, own)) => (number.parse() == Ok(arm)).then_some(own),
+        None => Some(name),
     }
 }
 
@@ -173,6 +208,8 @@ impl HumanControl {
 fn follow_selection(mut control: ResMut<HumanControl>, agents: Query<(&Agent, &AgentSpec)>) {
     let Some((_, spec)) = agents.iter().find(|(agent, _)| agent.0 == control.agent) else { return };
     if control.bound_to.as_ref() != Some(&spec.action) {
+        control.arm = 0;
+        control.gripper_closed = [false; MOST_ARMS];
         control.bind(&spec.action);
     }
 }
@@ -209,14 +246,17 @@ fn read_keys(
     if keys.just_pressed(KeyCode::Space) {
         control.toggle_gripper();
     }
+    if keys.just_pressed(KeyCode::KeyX) {
+        control.next_arm();
+    }
     if keys.just_pressed(KeyCode::KeyT) {
         take_over(control, &mut agents, policy.is_some());
     }
 }
 
 /// Turns forward and left, as a person before the picture sees them, into an arm's own x and y.
-fn turn_to_camera(space: &ActionSpace, action: &mut [f32], yaw: f32) {
-    let place = |name: &str| space.names().iter().position(|known| known == name);
+fn turn_to_camera(space: &ActionSpace, arm: usize, action: &mut [f32], yaw: f32) {
+    let place = |name: &str| space.names().iter().position(|known| name_for(arm, known) == Some(name));
     let (Some(x), Some(y)) = (place("dx"), place("dy")) else { return };
     let (Some(forward), Some(left)) = (action.get(x).copied(), action.get(y).copied()) else { return };
     let in_arm = frames::from_bevy(Quat::from_rotation_y(yaw) * Vec3::new(-left, 0.0, -forward));
@@ -295,7 +335,7 @@ pub(crate) fn reset_episode(selected: u32, seed: Option<u64>, agents: &mut Query
 /// A new episode starts with an open hand, whatever the last one ended with.
 fn open_gripper(mut control: ResMut<HumanControl>, agents: Query<(&Agent, &Episode)>) {
     if agents.iter().any(|(agent, episode)| agent.0 == control.agent && episode.is_fresh()) {
-        control.gripper_closed = false;
+        control.gripper_closed = [false; MOST_ARMS];
     }
 }
 
@@ -400,9 +440,22 @@ mod tests {
         let eye = frames::to_bevy(Vec3::new(2.0, 0.0, 1.0));
         let camera = OrbitCamera::new(eye, frames::to_bevy(Vec3::new(0.0, 0.0, 1.0)));
         let mut action = [1.0, 0.0, 0.5, 0.0, 0.0, 0.0, 1.0];
-        turn_to_camera(&space, &mut action, camera.yaw);
+        turn_to_camera(&space, 0, &mut action, camera.yaw);
         assert!((action[0] + 1.0).abs() < 1e-5 && action[1].abs() < 1e-5, "{action:?}");
         assert_eq!(action[2..], [0.5, 0.0, 0.0, 0.0, 1.0]);
+    }
+
+    #[test]
+    fn the_other_arm_keeps_its_grasp() {
+        let spec = onestep_sim::task("transport").unwrap().spec();
+        let mut control = HumanControl::default();
+        control.bind(&spec.action);
+        control.toggle_gripper();
+        assert_eq!((control.action()[6], control.action()[13]), (1.0, 0.0));
+        control.next_arm();
+        assert_eq!((control.action()[6], control.action()[13]), (0.0, -1.0));
+        control.next_arm();
+        assert_eq!((control.action()[6], control.action()[13]), (1.0, 0.0));
     }
 
     #[test]
@@ -411,14 +464,19 @@ mod tests {
             let spec = onestep_sim::task(name).unwrap().spec();
             let mut control = HumanControl::default();
             control.bind(&spec.action);
-            for index in 0..spec.action.dim() {
-                let bound = control.bindings.iter().filter(|binding| binding.index == index).count();
-                assert!(bound == 2 || control.gripper == Some(index), "{name}: number {index}");
+            let mut bound = vec![0; spec.action.dim()];
+            for _ in 0..control.arms() {
+                control.bindings.iter().for_each(|binding| bound[binding.index] += 1);
+                // The space bar closes and opens.
+                control.gripper.iter().for_each(|index| bound[*index] += 2);
+                let mut keys: Vec<_> = control.bindings.iter().map(|binding| binding.label).collect();
+                keys.sort_unstable();
+                keys.dedup();
+                assert_eq!(keys.len(), control.bindings.len(), "{name}: a key means two things");
+                control.next_arm();
             }
-            let mut keys: Vec<_> = control.bindings.iter().map(|binding| binding.label).collect();
-            keys.sort_unstable();
-            keys.dedup();
-            assert_eq!(keys.len(), control.bindings.len(), "{name}: a key means two things");
+            assert!(bound.iter().all(|count| *count == 2), "{name}: {bound:?}");
+            assert_eq!(control.arms(), if name == "transport" { 2 } else { 1 }, "{name}");
         }
     }
 }

@@ -332,6 +332,9 @@ fn help(ctx: &egui::Context, free: egui::Rect, knobs: &Knobs) {
             knobs.control.bindings().iter().map(|key| (key.label.to_owned(), key.effect.clone())).collect();
         if knobs.control.gripper().is_some() {
             arm.push(("Space".to_owned(), "close, open".to_owned()));
+            if knobs.control.arms() > 1 {
+                arm.push(("X".to_owned(), "other arm".to_owned()));
+            }
         }
         arm.extend(rows(&[("Shift", "finer"), ("T", "take over, give back")]));
         section(ui, "Act by hand", &arm);

@@ -61,6 +61,7 @@ mod can;
 mod pick;
 mod square;
 mod state;
+mod tool_hang;
 mod transport;
 
 use bevy::math::DQuat;
@@ -72,6 +73,7 @@ use crate::SimError;
 pub use can::Can;
 pub use square::Square;
 pub use state::observe_state;
+pub use tool_hang::ToolHang;
 pub use transport::Transport;
 
 /// Below this distance of grip site and object, metres, robosuite says that the gripper has not let go:

@@ -36,6 +36,7 @@ impl Pick {
         let above = self.at - way * self.hover;
         let to_site = arm.grip_site - self.at;
         let aside = to_site.reject_from_normalized(way).length();
+        let far = (arm.grip_site - above).truncate().length();
         let next = match clock.phase.checked_sub(first)? {
             0 => {
                 let over = Reach::new(above, self.hand, Grip::Open).reached(arm, 0.03, 0.1);
@@ -51,10 +52,10 @@ impl Pick {
         }
         Some(match clock.phase - first {
             // Up first, then sideways, then down.
-            0 if aside > 0.15 && arm.grip_site.z < self.travel - 0.03 => {
+            0 if far > 0.15 && arm.grip_site.z < self.travel - 0.03 => {
                 Reach::new(arm.grip_site.with_z(self.travel), self.hand, Grip::Open)
             }
-            0 if aside > 0.05 => Reach::new(above.with_z(above.z.max(self.travel)), self.hand, Grip::Open),
+            0 if far > 0.05 => Reach::new(above.with_z(above.z.max(self.travel)), self.hand, Grip::Open),
             0 => Reach::new(above, self.hand, Grip::Open),
             // Slowly: an arm that falls fast is drawn aside, and a reach that is limited in speed goes straight.
             1 => {

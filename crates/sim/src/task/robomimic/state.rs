@@ -5,8 +5,8 @@ use std::sync::Arc;
 use bevy::math::{DQuat, DVec3};
 use bevy_rapier3d::rapier::glamx::DPose3;
 
+use super::{Can, Square, ToolHang, Transport};
 use crate::SimError;
-use super::{Can, Square, Transport};
 use crate::kinematics::Chain;
 use crate::physics::World;
 use crate::robot::{ARM_JOINTS, Robot};
@@ -26,6 +26,7 @@ fn layout(task: &str) -> Result<(Arc<dyn ArmTask>, Places), SimError> {
         "can" => (Arc::new(Can::embedded()?), &[("can", 31)]),
         // The round nut follows.
         "square" => (Arc::new(Square::embedded()?), &[("nut", 10)]),
+        "tool-hang" => (Arc::new(ToolHang::embedded()?), &[("stand", 10), ("frame", 17), ("tool", 24)]),
         "transport" => (
             Arc::new(Transport::embedded()?),
             &[("payload", 19), ("trash", 26), ("start-bin", 33), ("target-bin", 40), ("trash-bin", 47), ("lid", 54)],
