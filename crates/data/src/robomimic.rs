@@ -33,15 +33,31 @@ use crate::{
     hdf5::{self, Attribute, Content, GroupContent, Hdf5},
 };
 
-/// What policies on low-dimensional robomimic data usually see, in this order.
+/// What policies on low-dimensional robomimic data usually see of a task with one arm, in this order.
 pub const LOW_DIM_KEYS: [&str; 4] = ["robot0_eef_pos", "robot0_eef_quat", "robot0_gripper_qpos", "object"];
-/// The same keys with their widths in Lift.
-pub const LIFT_KEYS: [(&str, usize); 4] = [
-    ("robot0_eef_pos", 3),      // m
-    ("robot0_eef_quat", 4),     // x, y, z, w
-    ("robot0_gripper_qpos", 2), // m
-    ("object", 10),             // cube: position, quaternion, way from the gripper
-];
+/// What is seen of an arm, with its widths: metres; x, y, z, w; metres.
+const ARM_KEYS: [(&str, usize); 3] = [("eef_pos", 3), ("eef_quat", 4), ("gripper_qpos", 2)];
+
+/// The keys of a task of robomimic's with their widths, in the order of our own observation: those of each arm, then
+/// `object`. `None` for any other task.
+///
+/// ```
+/// let keys = onestep_data::robomimic::task_keys("transport").unwrap_or_default();
+/// assert_eq!(keys.iter().map(|(_, width)| width).sum::<usize>(), 59);
+/// ```
+#[must_use]
+pub fn task_keys(task: &str) -> Option<Vec<(String, usize)>> {
+    let (arms, object) = match task {
+        "lift" => (1, 10),          // the cube and the way to it from the gripper
+        "can" | "square" => (1, 14), // the object in the hand's frame and in the world
+        "tool-hang" => (1, 44),
+        "transport" => (2, 41),
+        _ => return None,
+    };
+    let arm = |arm: usize| ARM_KEYS.iter().map(move |(key, width)| (format!("robot{arm}_{key}"), *width));
+    Some((0..arms).flat_map(arm).chain([("object".to_owned(), object)]).collect())
+}
+
 /// Key of observations that nobody has named.
 pub const FLAT_KEY: &str = "flat";
 
@@ -53,8 +69,8 @@ const REWARD_OFFSET: &str = "onestep_reward_offset";
 /// How episodes are read.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RobomimicReadOptions {
-    /// Observation keys, joined in this order. Empty: the order that the file was written with, else
-    /// [`LOW_DIM_KEYS`].
+    /// Observation keys, joined in this order. Empty: the order that the file was written with, else the task's own
+    /// ([`task_keys`]), else [`LOW_DIM_KEYS`].
     pub keys: Vec<String>,
     /// Only demonstrations that this filter key names.
     pub filter: Option<String>,
@@ -75,8 +91,8 @@ impl Default for RobomimicReadOptions {
 /// How episodes are written.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct RobomimicWriteOptions {
-    /// Observation keys with their widths, as they lie in an observation. Empty: [`LIFT_KEYS`] for Lift, else all
-    /// numbers under [`FLAT_KEY`].
+    /// Observation keys with their widths, as they lie in an observation. Empty: the task's own ([`task_keys`]), else
+    /// all numbers under [`FLAT_KEY`].
     pub keys: Vec<(String, usize)>,
     /// The attribute `env_args`, JSON. Else one that names the task and no simulator.
     pub env_args: Option<String>,
@@ -119,6 +135,13 @@ impl EnvArgs {
             "TwoArmTransport" => "transport".to_owned(),
             other => other.to_lowercase(),
         }
+    }
+
+    /// Whether the object of this task is laid out otherwise than since robosuite 1.5.
+    fn has_old_order(&self) -> bool {
+        let mut version = self.env_version.iter().flat_map(|version| version.split('.')).map(str::parse::<u32>);
+        let is_old = matches!((version.next(), version.next()), (Some(Ok(major)), Some(Ok(minor))) if (major, minor) < (1, 5));
+        is_old && matches!(self.task().as_str(), "can" | "square" | "tool-hang")
     }
 
     /// Rewards grow on the way to the goal, so that they do not tell success.
@@ -312,7 +335,7 @@ impl RobomimicFile {
             let problem = "rewards are shaped (reward_shaping), so that they do not tell success; use the sparse file";
             return Err(self.at("/data, attribute env_args")(problem.to_owned()));
         }
-        let keys = self.chosen_keys(options)?;
+        let keys = self.chosen_keys(options, env_args.as_ref())?;
         let own_offset = header.is_some().then(|| self.own_reward_offset()).transpose()?;
         let demos = match &options.filter {
             Some(filter) => self.filtered(filter)?,
@@ -344,15 +367,37 @@ impl RobomimicFile {
         Ok(file)
     }
 
-    fn chosen_keys(&self, options: &RobomimicReadOptions) -> Result<Vec<String>, DataError> {
+    fn chosen_keys(
+        &self,
+        options: &RobomimicReadOptions,
+        env_args: Option<&EnvArgs>,
+    ) -> Result<Vec<String>, DataError> {
         if !options.keys.is_empty() {
             return Ok(options.keys.clone());
         }
-        match self.attributes.get(KEYS) {
-            Some(Attribute::Text(text)) => serde_json::from_str(text)
-                .map_err(|error| self.at(&format!("/data, attribute {KEYS}"))(error.to_string())),
-            _ => Ok(LOW_DIM_KEYS.map(str::to_owned).to_vec()),
+        if let Some(Attribute::Text(text)) = self.attributes.get(KEYS) {
+            return serde_json::from_str(text)
+                .map_err(|error| self.at(&format!("/data, attribute {KEYS}"))(error.to_string()));
         }
+        let task = env_args.map(EnvArgs::task).unwrap_or_default();
+        let Some(keys) = task_keys(&task) else { return Ok(LOW_DIM_KEYS.map(str::to_owned).to_vec()) };
+        if env_args.is_some_and(EnvArgs::has_old_order) {
+            let problem = "robosuite before 1.5 lays the numbers of `object` out in another order than its later versions \
+                           and our own task; extract the observations again with 1.5, or name the keys (--keys)";
+            return Err(self.at("/data, attribute env_args")(problem.to_owned()));
+        }
+        if let Some(demo) = self.demos.first() {
+            let found = self.keys(demo)?;
+            for (key, width) in &keys {
+                // What is missing is told where it is read.
+                if let Some((_, found)) = found.iter().find(|(name, found)| name == key && found != width) {
+                    let place = format!("{DATA}/{demo}/obs/{key}");
+                    let hint = "name the keys (--keys) to read it all the same";
+                    return Err(self.at(&place)(format!("has {found} numbers, `{task}` has {width}; {hint}")));
+                }
+            }
+        }
+        Ok(keys.into_iter().map(|(key, _)| key).collect())
     }
 
     /// What was added to the rewards when Onestep wrote the file.
@@ -525,12 +570,12 @@ impl RobomimicFile {
 pub fn write_episodes(path: &Path, file: &EpisodeFile, options: &RobomimicWriteOptions) -> Result<(), DataError> {
     file.check()?;
     let refused = |problem: String| DataError::Request { path: path.to_owned(), problem };
-    let keys = match (&options.keys, file.task.as_str()) {
-        (keys, _) if !keys.is_empty() => keys.clone(),
-        (_, "lift") if LIFT_KEYS.iter().map(|(_, width)| width).sum::<usize>() == file.observation_dim => {
-            LIFT_KEYS.map(|(key, width)| (key.to_owned(), width)).to_vec()
-        }
-        _ => vec![(FLAT_KEY.to_owned(), file.observation_dim)],
+    let fits = |keys: &Vec<(String, usize)>| keys.iter().map(|(_, width)| width).sum::<usize>() == file.observation_dim;
+    let keys = if options.keys.is_empty() {
+        let flat = || vec![(FLAT_KEY.to_owned(), file.observation_dim)];
+        task_keys(&file.task).filter(fits).unwrap_or_else(flat)
+    } else {
+        options.keys.clone()
     };
     let sum: usize = keys.iter().map(|(_, width)| width).sum();
     if sum != file.observation_dim {

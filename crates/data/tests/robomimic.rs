@@ -79,6 +79,56 @@ fn files_of_h5py_are_read_to_the_last_number() {
 }
 
 #[test]
+fn each_task_has_its_own_keys() {
+    for (name, task, dim, action_dim) in [
+        ("robomimic_can.hdf5", "can", 23, 7),
+        ("robomimic_square.hdf5", "square", 23, 7),
+        ("robomimic_tool_hang.hdf5", "tool-hang", 53, 7),
+        ("robomimic_transport.hdf5", "transport", 59, 14),
+    ] {
+        let file = read(name, &RobomimicReadOptions::default()).unwrap();
+        assert_eq!((file.task.as_str(), file.observation_dim, file.action_dim), (task, dim, action_dim), "{name}");
+        // The arms first, in order, then the object, which is the script's first key.
+        let arms = (dim - 9) / 41 + 1;
+        let starts: Vec<f32> = (0..arms * 3).map(|key| 10.0 * (key + 1) as f32).chain([0.0]).collect();
+        let widths = robomimic::task_keys(task).unwrap();
+        let mut place = 0;
+        for ((key, width), start) in widths.iter().zip(starts) {
+            assert_eq!(file.episodes[0].observations[place], start, "{name}, {key}");
+            place += width;
+        }
+        assert_eq!(place, dim);
+
+        // What is written for a task has the same keys.
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("again.hdf5");
+        write_episodes(&path, &file, &WriteOptions::default()).unwrap();
+        let again = RobomimicFile::open(&path).unwrap();
+        let mut names = widths.clone();
+        names.sort();
+        assert_eq!(again.keys("demo_0").unwrap(), names);
+        assert_eq!(again.episodes(&RobomimicReadOptions::default(), &mut |_, _| true).unwrap(), file);
+    }
+}
+
+#[test]
+fn numbers_in_another_order_are_refused_until_keys_are_named() {
+    for (name, place, part) in [
+        ("robomimic_square_old.hdf5", "env_args", "robosuite before 1.5"),
+        ("robomimic_transport_wrong.hdf5", "/data/demo_0/obs/object", "has 14 numbers, `transport` has 41"),
+    ] {
+        let error = read(name, &RobomimicReadOptions::default()).unwrap_err().to_string();
+        assert!([name, place, part, "--keys"].iter().all(|needle| error.contains(needle)), "{error}");
+        let named = RobomimicReadOptions { keys: vec!["object".to_owned()], ..Default::default() };
+        assert_eq!(read(name, &named).unwrap().observation_dim, 14);
+    }
+    // Some users leave the second arm out.
+    let keys = robomimic::LOW_DIM_KEYS.map(str::to_owned).to_vec();
+    let named = RobomimicReadOptions { keys, ..Default::default() };
+    assert_eq!(read("robomimic_transport.hdf5", &named).unwrap().observation_dim, 50);
+}
+
+#[test]
 fn keys_are_joined_in_the_chosen_order() {
     let keys = ["robot0_eef_pos", "object"];
     let options = RobomimicReadOptions { keys: keys.map(str::to_owned).to_vec(), ..Default::default() };

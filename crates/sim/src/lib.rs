@@ -59,6 +59,6 @@ pub use plugin::{Arena, SimBody, SimFault, SimFaults, SimPlugin, SimSystems};
 pub use robot::{ARM_JOINTS, Base, BoxCollider, Controller, Gripper, Hand, Home, Inertial, Link, Robot};
 pub use script::Script;
 pub use task::{
-    ArenaView, ArmTask, ArmView, Can, ControlTask, Lift, LiftScene, Square, Start, Task, TaskOutcome, ToolHang, Transport,
-    observe_arm, observe_object, observe_state, task, task_from_file, tasks,
+    ArenaView, ArmTask, ArmView, Can, ControlTask, Lift, LiftScene, Square, Start, Task, TaskOutcome, ToolHang,
+    Transport, observe_arm, observe_object, observe_state, task, task_from_file, tasks,
 };

@@ -87,7 +87,7 @@ struct ConvertArgs {
     /// Keep the last episodes apart: in a file of their own, OUTPUT-val; robomimic: under the filter keys train and valid
     #[arg(long, value_name = "EPISODES", default_value_t = 0)]
     validation: usize,
-    /// robomimic: names and widths of the observation keys to write, in order [default: Lift's, or one key]
+    /// robomimic: names and widths of the observation keys to write, in order [default: the task's, or one key]
     #[arg(long, value_name = "KEY:WIDTH,...", value_delimiter = ',', value_parser = key_and_width)]
     write_keys: Vec<(String, usize)>,
     /// robomimic: is added to every reward that is written [default: 0]

@@ -68,15 +68,10 @@ pub fn observe_state(task: &str, robot: &Robot, state: &[f64]) -> Result<Vec<f32
     for (i, placement) in task.scene().robots.iter().enumerate() {
         let joints: [f64; ARM_JOINTS] =
             numbers(1 + i * ARM_NUMBERS, ARM_JOINTS)?.try_into().map_err(|_| short.clone())?;
-        let fingers: [f64; 2] =
-            numbers(1 + i * ARM_NUMBERS + ARM_JOINTS, 2)?.try_into().map_err(|_| short.clone())?;
+        let fingers: [f64; 2] = numbers(1 + i * ARM_NUMBERS + ARM_JOINTS, 2)?.try_into().map_err(|_| short.clone())?;
         let base = placement.base();
         let pose = Chain::new(&rounded, base.translation.to_array()).on(base).pose(&joints);
-        arms.push(ArmView {
-            grip_site: pose.site,
-            hand: pose.hand.rotation,
-            fingers: [fingers[0], -fingers[1]],
-        });
+        arms.push(ArmView { grip_site: pose.site, hand: pose.hand.rotation, fingers: [fingers[0], -fingers[1]] });
         if let Some(start) = start.joint_positions.get_mut(i) {
             *start = joints;
         }

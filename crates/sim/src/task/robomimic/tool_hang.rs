@@ -284,9 +284,7 @@ impl ToolHang {
         let aside = Reach::new(DVec3::new(-0.2, 0.1, CARRY + 0.02), down(0.0), Grip::Open);
 
         clock.steps += 1;
-        if let Some(reach) =
-            frame_pick.reach(FRAME, &arm, clock).or_else(|| tool_pick.reach(TOOL, &arm, clock))
-        {
+        if let Some(reach) = frame_pick.reach(FRAME, &arm, clock).or_else(|| tool_pick.reach(TOOL, &arm, clock)) {
             return reach;
         }
         let part = f64::from(clock.steps);
@@ -306,7 +304,10 @@ impl ToolHang {
                 Some(TOOL)
             }
             LIFT_TOOL => (site.z > CARRY - 0.02).then_some(TURN_TOOL),
-            TURN_TOOL => self.ring_to(view, RingPlace { axial: 0.08, ..RingPlace::OVER }).reached(&arm, 0.02, 0.1).then_some(OVER_HOOK),
+            TURN_TOOL => self
+                .ring_to(view, RingPlace { axial: 0.08, ..RingPlace::OVER })
+                .reached(&arm, 0.02, 0.1)
+                .then_some(OVER_HOOK),
             OVER_HOOK => {
                 let there = self.ring_to(view, RingPlace::OVER).reached(&arm, 0.0012, 0.02);
                 (there && clock.steps > 10).then_some(ONTO)

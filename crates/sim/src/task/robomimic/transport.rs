@@ -191,7 +191,10 @@ impl ArmTask for Transport {
         }
         push(observation, &self.bin_floor(view, self.target_bin).to_array());
         push(observation, &self.bin_floor(view, self.trash_bin).to_array());
-        push(observation, &[self.payload_in_place(view), self.trash_in_place(view)].map(|there| f64::from(u8::from(there))));
+        push(
+            observation,
+            &[self.payload_in_place(view), self.trash_in_place(view)].map(|there| f64::from(u8::from(there))),
+        );
         for (arm, object) in [(left, payload), (left, handle), (right, payload), (right, trash)] {
             push(observation, &(object.translation - arm.grip_site).to_array());
         }
@@ -333,7 +336,8 @@ impl Transport {
     fn take(&self, view: &ArenaView<'_>, arm: &ArmView, clock: &mut PhaseClock, giver: u32) -> Reach {
         let cube = view.object(self.trash);
         let turn = turn_between(-FRAC_PI_2, angle(cube.rotation * DVec3::X), FRAC_PI_2);
-        let trash = Pick { at: cube.translation, hand: down(turn - FRAC_PI_2), hover: 0.15, travel: CARRY, empty: 0.015 };
+        let trash =
+            Pick { at: cube.translation, hand: down(turn - FRAC_PI_2), hover: 0.15, travel: CARRY, empty: 0.015 };
         let hammer = self.hammer_grasp(view, TAKER_GRASP, -FRAC_PI_2);
         let trash_bin = self.bin_floor(view, self.trash_bin).truncate();
         // The hand is off the hammer's middle, which should come down over the bin's.
