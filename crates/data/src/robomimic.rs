@@ -48,7 +48,7 @@ const ARM_KEYS: [(&str, usize); 3] = [("eef_pos", 3), ("eef_quat", 4), ("gripper
 #[must_use]
 pub fn task_keys(task: &str) -> Option<Vec<(String, usize)>> {
     let (arms, object) = match task {
-        "lift" => (1, 10),          // the cube and the way to it from the gripper
+        "lift" => (1, 10),           // the cube and the way to it from the gripper
         "can" | "square" => (1, 14), // the object in the hand's frame and in the world
         "tool-hang" => (1, 44),
         "transport" => (2, 41),
@@ -140,7 +140,8 @@ impl EnvArgs {
     /// Whether the object of this task is laid out otherwise than since robosuite 1.5.
     fn has_old_order(&self) -> bool {
         let mut version = self.env_version.iter().flat_map(|version| version.split('.')).map(str::parse::<u32>);
-        let is_old = matches!((version.next(), version.next()), (Some(Ok(major)), Some(Ok(minor))) if (major, minor) < (1, 5));
+        let is_old =
+            matches!((version.next(), version.next()), (Some(Ok(major)), Some(Ok(minor))) if (major, minor) < (1, 5));
         is_old && matches!(self.task().as_str(), "can" | "square" | "tool-hang")
     }
 

@@ -89,7 +89,7 @@ fn each_task_has_its_own_keys() {
         let file = read(name, &RobomimicReadOptions::default()).unwrap();
         assert_eq!((file.task.as_str(), file.observation_dim, file.action_dim), (task, dim, action_dim), "{name}");
         // The arms first, in order, then the object, which is the script's first key.
-        let arms = (dim - 9) / 41 + 1;
+        let arms = action_dim / 7;
         let starts: Vec<f32> = (0..arms * 3).map(|key| 10.0 * (key + 1) as f32).chain([0.0]).collect();
         let widths = robomimic::task_keys(task).unwrap();
         let mut place = 0;

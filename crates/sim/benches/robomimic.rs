@@ -7,7 +7,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use onestep_sim::{ExpertMemory, Robot, SimArena, task};
 
 fn tasks(c: &mut Criterion) {
-    for name in ["can", "square"] {
+    for name in ["can", "square", "tool-hang", "transport"] {
         let mut group = c.benchmark_group(name);
         group.throughput(Throughput::Elements(1)).measurement_time(Duration::from_secs(8));
         group.bench_function("control_step/arena", |b| {

@@ -1,6 +1,6 @@
 //! One episode of a scripted expert, step by step.
 //!
-//! `cargo run --release -p onestep_sim --example expert_trace -- TASK SEED [EVERY]`
+//! `cargo run --release --workspace --example expert_trace -- TASK SEED [EVERY]`
 #![allow(clippy::print_stdout, reason = "an example prints what it measured")]
 
 use std::error::Error;

@@ -1,6 +1,6 @@
 //! How often and how fast the scripted experts succeed, task by task.
 //!
-//! `cargo run --release -p onestep_sim --example experts -- [TASKS, separated by commas] [EPISODES] [NOISE]`
+//! `cargo run --release --workspace --example experts -- [TASKS, separated by commas] [EPISODES] [NOISE]`
 //!
 //! NOISE is the standard deviation of what is added to each number of an action; 0 without.
 #![allow(clippy::print_stdout, reason = "an example prints what it measured")]

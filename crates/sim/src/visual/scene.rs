@@ -93,6 +93,8 @@ pub fn camera_place(task: &str) -> (Vec3, Vec3) {
         "inverted-pendulum" | "inverted-double-pendulum" => (Vec3::new(0.5, 1.5, 3.6), Vec3::new(0.0, 1.15, 0.0)),
         "half-cheetah" => (Vec3::new(0.7, 1.0, 3.3), Vec3::new(0.0, 0.5, 0.0)),
         "hopper" | "walker2d" => (Vec3::new(0.7, 1.2, 3.3), Vec3::new(0.0, 0.75, 0.0)),
+        "transport" => (Vec3::new(1.95, 1.8, 0.75), Vec3::new(0.0, 0.93, 0.0)),
+        "tool-hang" => (Vec3::new(0.72, 1.38, 0.62), Vec3::new(-0.16, 0.97, 0.02)),
         _ if is_tabletop(task) => (Vec3::new(1.34, 0.86, 0.78), Vec3::new(0.24, 0.25, 0.0)),
         _ => (DEFAULT_EYE, DEFAULT_LOOK_AT),
     }

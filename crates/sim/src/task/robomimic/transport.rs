@@ -302,12 +302,12 @@ impl Transport {
         }
         let next = match clock.phase {
             LIFT_LID | LID_ASIDE | LOWER_LID if !lid.held(arm) => Some(LID),
-            LIFT_LID => (site.z > CARRY - 0.03).then_some(LID_ASIDE),
+            LIFT_LID => (site.z > CARRY - 0.06).then_some(LID_ASIDE),
             LID_ASIDE => ((aside - site.truncate()).length() < 0.01).then_some(LOWER_LID),
             LOWER_LID => (handle.translation.z < 0.83 || clock.steps > 60).then_some(LEAVE_LID),
             LEAVE_LID => (clock.steps > 6 && site.z > 1.0).then_some(HAMMER),
             LIFT_HAMMER | BRING | OFFER if !hammer.held(arm) => Some(HAMMER),
-            LIFT_HAMMER => (site.z > CARRY - 0.02).then_some(BRING),
+            LIFT_HAMMER => (site.z > CARRY - 0.06).then_some(BRING),
             BRING => Reach::new(there, along, Grip::Close).reached(arm, 0.008, 0.06).then_some(OFFER),
             OFFER => (taker == HOLD).then_some(LET_GO),
             LET_GO => (clock.steps >= 10).then_some(RETREAT),
@@ -356,7 +356,7 @@ impl Transport {
         }
         let next = match clock.phase {
             LIFT_TRASH | CARRY_TRASH if !trash.held(arm) => Some(TRASH),
-            LIFT_TRASH => (site.z > CARRY - 0.03).then_some(CARRY_TRASH),
+            LIFT_TRASH => (site.z > CARRY - 0.06).then_some(CARRY_TRASH),
             CARRY_TRASH => ((trash_bin - site.truncate()).length() < 0.01).then_some(DROP_TRASH),
             DROP_TRASH => (clock.steps >= 8).then_some(WAIT),
             WAIT if !self.trash_in_place(view) && clock.steps > 60 => Some(TRASH),
