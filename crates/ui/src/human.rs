@@ -476,7 +476,7 @@ mod tests {
                 control.next_arm();
             }
             assert!(bound.iter().all(|count| *count == 2), "{name}: {bound:?}");
-            assert_eq!(control.arms(), if name == "transport" { 2 } else { 1 }, "{name}");
+            assert_eq!(control.arms(), if *name == "transport" { 2 } else { 1 }, "{name}");
         }
     }
 }
