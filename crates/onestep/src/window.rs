@@ -23,7 +23,8 @@ use bevy::{
 use onestep_agent::{Agent, StageTimesPlugin};
 use onestep_record::{demonstrations::DemonstrationPlugin, evaluation::EvaluationReport, finish, video::find_adapter};
 use onestep_ui::{
-    CloseRequest, HumanPlugin, KeysPlugin, Notice, OrbitCamera, OrbitCameraPlugin, Pace, PacePlugin, PanelPlugin, drive,
+    CloseRequest, FilmPlugin, HumanPlugin, KeysPlugin, Notice, OrbitCamera, OrbitCameraPlugin, Pace, PacePlugin, Panel,
+    PanelPlugin, SmoothPlugin, drive,
 };
 use thiserror::Error;
 
@@ -35,7 +36,7 @@ use crate::{
 };
 use drivers::{EvaluationDriver, Outcome, PlayDriver, TrainDriver};
 
-pub use screenshot::Screenshot;
+pub use screenshot::{After, Screenshot};
 
 /// How a window looks and behaves at the start.
 #[derive(Debug, Clone)]
@@ -48,11 +49,22 @@ pub struct WindowOptions {
     pub pace: Pace,
     /// Take a picture of the window and close it.
     pub screenshot: Option<Screenshot>,
+    /// How the panel looks.
+    pub panel: Panel,
+    /// Where films of the scene go; they are named after the task.
+    pub films: PathBuf,
 }
 
 impl Default for WindowOptions {
     fn default() -> Self {
-        Self { title: "Onestep".to_owned(), size: (1280, 720), pace: Pace::default(), screenshot: None }
+        Self {
+            title: "Onestep".to_owned(),
+            size: (1280, 720),
+            pace: Pace::default(),
+            screenshot: None,
+            panel: Panel::default(),
+            films: PathBuf::from("."),
+        }
     }
 }
 
@@ -106,7 +118,9 @@ pub fn open(config: &RunConfig, role: &Role, options: &WindowOptions) -> Result<
         KeysPlugin,
         HumanPlugin,
         DemonstrationPlugin,
-        PanelPlugin::default(),
+        SmoothPlugin,
+        FilmPlugin { folder: options.films.clone(), name: config.task.clone(), ..FilmPlugin::default() },
+        PanelPlugin { panel: options.panel.clone() },
     ));
     app.insert_resource(RenderErrorHandler(stop_for_lost_device));
     if let Some(screenshot) = &options.screenshot {
@@ -297,15 +311,6 @@ pub fn parse_speed(text: &str) -> Result<onestep_ui::Speed, String> {
     match text.trim_end_matches(['x', '×']).parse::<f32>() {
         Ok(times) if (0.01..=100.0).contains(&times) => Ok(Speed::Times(times)),
         _ => Err("a speed is `max`, or how many times real time, from 0.01 to 100".to_owned()),
-    }
-}
-
-/// The path of the picture from the command line.
-impl Screenshot {
-    /// Into this file.
-    #[must_use]
-    pub fn new(path: PathBuf, after_secs: f32) -> Self {
-        Self { path, after_secs }
     }
 }
 

@@ -4,11 +4,13 @@
 
 use std::{
     fs::File,
-    io::{self, BufWriter, Seek, SeekFrom, Write},
+    io::{self, BufReader, BufWriter, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
 };
 
 use color_quant::NeuQuant;
+
+use crate::encoding::MAX_EDGE;
 
 /// One picture: 8-bit sRGB.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,6 +82,83 @@ impl Frame {
         writer.finish()?;
         file.finish()
     }
+
+    /// Reads a PNG with 8 bits for each of red, green and blue, as [`Frame::write_png`] writes it.
+    ///
+    /// # Errors
+    /// What the file system says, and [`io::ErrorKind::InvalidData`] for another kind of file.
+    pub fn read_png(path: &Path) -> io::Result<Self> {
+        let invalid = |reason: String| io::Error::new(io::ErrorKind::InvalidData, reason);
+        let decoder = png::Decoder::new(BufReader::new(File::open(path)?));
+        let mut reader = decoder.read_info().map_err(|error| invalid(error.to_string()))?;
+        // What a broken header claims must not take all memory.
+        let (width, height) = reader.info().size();
+        if width.max(height) > MAX_EDGE {
+            return Err(invalid(format!("it is {width} x {height} pixels; at most {MAX_EDGE} each are read")));
+        }
+        let size = reader.output_buffer_size().ok_or_else(|| invalid("the picture is too large".to_owned()))?;
+        let mut rgb = vec![0; size];
+        let info = reader.next_frame(&mut rgb).map_err(|error| invalid(error.to_string()))?;
+        if (info.color_type, info.bit_depth) != (png::ColorType::Rgb, png::BitDepth::Eight) {
+            return Err(invalid("it is no picture of 8-bit red, green and blue".to_owned()));
+        }
+        rgb.truncate(info.buffer_size());
+        Ok(Self { width: info.width, height: info.height, rgb })
+    }
+
+    /// How far two pictures of the same scene are apart: as a whole, and in the part in which they differ most.
+    ///
+    /// The larger one is scaled down to the smaller first, so that the edges of single pixels, which drivers draw
+    /// differently, hardly count. Nothing if their shapes differ.
+    #[must_use]
+    pub fn difference(&self, other: &Self) -> Option<Difference> {
+        let height = self.height.min(other.height);
+        let (a, b) = (self.scaled_to_height(height), other.scaled_to_height(height));
+        if (a.width, a.height) != (b.width, b.height) || a.rgb.is_empty() {
+            return None;
+        }
+        let width = a.width as usize;
+        let mut parts = [(0.0, 0.0); Difference::COLUMNS * Difference::ROWS];
+        for (index, (a, b)) in a.rgb.chunks_exact(3).zip(b.rgb.chunks_exact(3)).enumerate() {
+            let column = index % width * Difference::COLUMNS / width;
+            let row = index / width * Difference::ROWS / height as usize;
+            if let Some((sum, count)) = parts.get_mut(row * Difference::COLUMNS + column) {
+                *sum += a.iter().zip(b).map(|(a, b)| f64::from(a.abs_diff(*b))).sum::<f64>() / 3.0;
+                *count += 1.0;
+            }
+        }
+        let (sum, count) = parts.iter().fold((0.0, 0.0), |(sums, counts), (sum, count)| (sums + sum, counts + count));
+        let means = parts.iter().filter(|(_, count)| *count > 0.0).map(|(sum, count)| sum / count);
+        let (worst, mean) = means.enumerate().fold(
+            (0, 0.0),
+            |(worst, most), (place, mean)| {
+                if mean > most { (place, mean) } else { (worst, most) }
+            },
+        );
+        Some(Difference {
+            mean: sum / f64::max(count, 1.0),
+            worst_mean: mean,
+            worst_part: (worst % Difference::COLUMNS, worst / Difference::COLUMNS),
+        })
+    }
+}
+
+/// The difference of two pictures, in steps of the 8-bit channels: 0 is equal, 255 is black and white.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Difference {
+    /// Mean over all pixels and channels.
+    pub mean: f64,
+    /// The same of the part in which it is largest.
+    pub worst_mean: f64,
+    /// Column and row of that part.
+    pub worst_part: (usize, usize),
+}
+
+impl Difference {
+    /// Parts from left to right.
+    pub const COLUMNS: usize = 12;
+    /// Parts from top to bottom.
+    pub const ROWS: usize = 8;
 }
 
 /// Rows of `width` RGB pixels, each shrunk to `new_width` by the mean over the covered stretch.
@@ -524,11 +603,27 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.png");
         moving(5).write_png(&path).unwrap();
-        let decoder = png::Decoder::new(std::io::BufReader::new(File::open(&path).unwrap()));
-        let mut reader = decoder.read_info().unwrap();
-        let mut rgb = vec![0; reader.output_buffer_size().unwrap()];
-        reader.next_frame(&mut rgb).unwrap();
-        assert_eq!(rgb, moving(5).rgb);
+        assert_eq!(Frame::read_png(&path).unwrap(), moving(5));
+        std::fs::write(&path, b"no picture").unwrap();
+        assert_eq!(Frame::read_png(&path).unwrap_err().kind(), io::ErrorKind::InvalidData);
+    }
+
+    #[test]
+    fn a_difference_says_how_much_and_where() {
+        let (grey, spot) = (Frame::filled(64, 48, [180, 182, 186]), moving(48));
+        let none = grey.difference(&grey).unwrap();
+        assert_eq!((none.mean, none.worst_mean), (0.0, 0.0));
+        let found = spot.difference(&grey).unwrap();
+        // A hundred of 3072 pixels differ by 20, 162 and 171.
+        assert!((found.mean - 100.0 * 353.0 / 3.0 / 3072.0).abs() < 1e-9, "{found:?}");
+        // The square lies at 48 to 58 of 64 and 10 to 20 of 48: the tenth column, third row.
+        assert_eq!(found.worst_part, (9, 2));
+        assert!((found.worst_mean - 353.0 / 3.0).abs() < 1e-9, "{found:?}");
+        // A larger picture of the same is the same, another shape cannot be compared.
+        let large = Frame::filled(128, 96, [180, 182, 186]);
+        assert_eq!(large.difference(&grey).unwrap().mean, 0.0);
+        assert_eq!(large.difference(&spot), grey.difference(&spot));
+        assert_eq!(Frame::filled(64, 64, [0; 3]).difference(&grey), None);
     }
 
     #[test]

@@ -46,8 +46,56 @@ pub struct Chart {
     pub x_range: Option<Range<f64>>,
     /// The part of the vertical axis that is seen. `None`: all of the data.
     pub y_range: Option<Range<f64>>,
+    /// Where the legend stands. `None`: in the corner that hides the least of the data.
+    pub legend: Option<Corner>,
     /// What is drawn, from back to front.
     pub series: Vec<Series>,
+}
+
+/// A corner of a chart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Corner {
+    /// At the top, left.
+    UpperLeft,
+    /// At the top, right.
+    UpperRight,
+    /// At the bottom, left.
+    LowerLeft,
+    /// At the bottom, right.
+    LowerRight,
+}
+
+impl Corner {
+    /// The one whose quarter of the chart has the fewest of these points; of equal ones the first here.
+    fn emptiest(points: &[(f64, f64)], x: &Range<f64>, y: &Range<f64>) -> Self {
+        /// A legend takes about this share of a chart's width and of its height.
+        const SHARE: f64 = 0.4;
+        let place = |value: f64, range: &Range<f64>| (value - range.start) / (range.end - range.start);
+        let inside = |corner: &Self| {
+            let covered = |&&(px, py): &&(f64, f64)| {
+                let (px, py) = (place(px, x), place(py, y));
+                let (from_left, from_bottom) = match corner {
+                    Self::UpperLeft => (px, 1.0 - py),
+                    Self::UpperRight => (1.0 - px, 1.0 - py),
+                    Self::LowerLeft => (px, py),
+                    Self::LowerRight => (1.0 - px, py),
+                };
+                (0.0..SHARE).contains(&from_left) && (0.0..SHARE).contains(&from_bottom)
+            };
+            points.iter().filter(covered).count()
+        };
+        let corners = [Self::LowerRight, Self::UpperLeft, Self::UpperRight, Self::LowerLeft];
+        corners.into_iter().min_by_key(inside).unwrap_or(Self::LowerRight)
+    }
+
+    fn position(self) -> SeriesLabelPosition {
+        match self {
+            Self::UpperLeft => SeriesLabelPosition::UpperLeft,
+            Self::UpperRight => SeriesLabelPosition::UpperRight,
+            Self::LowerLeft => SeriesLabelPosition::LowerLeft,
+            Self::LowerRight => SeriesLabelPosition::LowerRight,
+        }
+    }
 }
 
 /// What is drawn in one colour.
@@ -158,6 +206,7 @@ fn panel(
     let corners: Vec<_> = chart.series.iter().flat_map(|series| series.mark.corners()).collect();
     let x = chart.x_range.clone().unwrap_or_else(|| around(corners.iter().map(|corner| corner.0)));
     let y = chart.y_range.clone().unwrap_or_else(|| around(corners.iter().map(|corner| corner.1)));
+    let legend = chart.legend.unwrap_or_else(|| Corner::emptiest(&corners, &x, &y));
     let has_axes = !chart.x_label.is_empty() || !chart.y_label.is_empty();
     let mut builder = ChartBuilder::on(area);
     builder.margin(10);
@@ -202,7 +251,7 @@ fn panel(
     if chart.series.iter().any(|series| !series.name.is_empty()) {
         context
             .configure_series_labels()
-            .position(SeriesLabelPosition::LowerRight)
+            .position(legend.position())
             .background_style(WHITE.mix(0.85))
             .border_style(RGBColor(210, 210, 210))
             .label_font((FONT, 14))
@@ -220,6 +269,16 @@ mod tests {
     fn labels_have_no_more_digits_than_their_numbers() {
         let labels = [0.0, -1e-12, 10_000.0, 0.1 + 0.2, -2.5].map(|value| label(&value));
         assert_eq!(labels, ["0", "0", "10000", "0.3", "-2.5"]);
+    }
+
+    #[test]
+    fn a_legend_stands_where_nothing_is() {
+        let corner = |points: &[(f64, f64)]| Corner::emptiest(points, &(0.0..1.0), &(0.0..1.0));
+        assert_eq!(corner(&[]), Corner::LowerRight);
+        assert_eq!(corner(&[(0.9, 0.1)]), Corner::UpperLeft);
+        assert_eq!(corner(&[(0.9, 0.1), (0.1, 0.9), (0.8, 0.8)]), Corner::LowerLeft);
+        // What lies outside of the chart is not hidden.
+        assert_eq!(corner(&[(0.9, 0.1), (0.1, 7.0)]), Corner::UpperLeft);
     }
 
     #[test]

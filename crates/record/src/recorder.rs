@@ -48,10 +48,19 @@ use crate::{
 /// How often a frame is taken.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum FrameRate {
-    /// So many for each second of the app's time (`Time<Virtual>`). When the app is slower, frames are shown longer.
+    /// So many for each second of the app's time (`Time<Virtual>`, or [`FilmClock`]). When the app is slower, frames are
+    /// shown longer.
     PerSecond(f64),
     /// One after every so many runs of `FixedUpdate`; the film plays at the world's own pace.
     EverySteps(u32),
+}
+
+/// Seconds that films of [`FrameRate::PerSecond`] go by, in an app whose `Time<Virtual>` does not show how time passes
+/// for those who watch. Without this resource it is `Time<Virtual>`.
+#[derive(Resource, Debug, Clone, Copy, Default, PartialEq)]
+pub struct FilmClock {
+    /// Seconds since any moment.
+    pub seconds: f64,
 }
 
 /// Records what cameras of the app see: [`Recorder::start`] begins a film, [`Recorder::stop`] ends it.
@@ -259,6 +268,18 @@ impl Recorder {
         self.take.is_some()
     }
 
+    /// The film under way: its file, which has its name when it is whole.
+    #[must_use]
+    pub fn path(&self) -> Option<&Path> {
+        self.take.as_ref().map(|take| take.path.as_path())
+    }
+
+    /// Seconds of the film under way, until now.
+    #[must_use]
+    pub fn film_secs(&self) -> f64 {
+        self.take.as_ref().map_or(0.0, |take| take.writer.frames() as f64 / take.fps)
+    }
+
     /// Frames of the film under way.
     #[must_use]
     pub fn frames(&self) -> u64 {
@@ -426,7 +447,9 @@ fn end_with_the_app(recorder: Option<ResMut<Recorder>>, exits: MessageReader<App
 /// Before the cameras are prepared for this frame: decides whether it is filmed, and switches the cameras on or off.
 fn direct(world: &mut World) {
     let Some(mut recorder) = world.remove_resource::<Recorder>() else { return };
-    let now = (recorder.steps, world.get_resource::<Time<Virtual>>().map_or(0.0, |time| time.elapsed_secs_f64()));
+    let virtual_seconds = || world.get_resource::<Time<Virtual>>().map_or(0.0, |time| time.elapsed_secs_f64());
+    let seconds = world.get_resource::<FilmClock>().map_or_else(virtual_seconds, |clock| clock.seconds);
+    let now = (recorder.steps, seconds);
     let wanted = match &mut recorder.take {
         _ if recorder.is_once => Wanted::Frame { repeat: 1 },
         None | Some(Take { state: TakeState::Stopping | TakeState::Closing, .. }) => Wanted::Nothing,

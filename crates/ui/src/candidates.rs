@@ -7,6 +7,7 @@ use bevy::{
 };
 use onestep_agent::{Agent, AgentMode, AgentSystems, Episode};
 use onestep_learn::CandidateSet;
+use onestep_record::overlay::{ColorScale, Overlay};
 use onestep_sim::Arena;
 
 use crate::tube::{TubeMesh, TubePoint, smooth};
@@ -234,6 +235,24 @@ fn chosen_mesh(candidates: &[CandidatePath], settings: &CandidatesPlugin) -> Mes
         }
     }
     mesh.build()
+}
+
+/// What the colours of an agent's candidates mean, for films and pictures.
+#[must_use]
+pub fn candidates_scale() -> Overlay {
+    const STEPS: u8 = 24;
+    Overlay::scale(|agent| {
+        let set = agent.get::<CandidateSet>().filter(|set| !set.q.is_empty())?;
+        let (low, high) = set.q.iter().fold((f32::MAX, f32::MIN), |(low, high), q| (low.min(*q), high.max(*q)));
+        let color = |step| value_color(f32::from(step), 0.0, f32::from(STEPS - 1)).to_srgba().to_u8_array_no_alpha();
+        Some(ColorScale {
+            title: format!("Q of {} candidates", set.q.len()),
+            colors: (0..STEPS).map(color).collect(),
+            low,
+            high,
+            mark: set.q.get(set.chosen).map(|q| ("chosen".to_owned(), *q)),
+        })
+    })
 }
 
 /// The colour of a value between `low` and `high`: from deep violet over magenta and orange to bright yellow.

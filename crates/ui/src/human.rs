@@ -3,9 +3,9 @@ use onestep_agent::{ActOrder, Action, ActionSpace, Agent, AgentMode, AgentSpec, 
 use onestep_learn::{ActionChunk, PolicyHandle};
 use onestep_sim::{Arena, frames};
 
-use crate::{InputCapture, OrbitCamera};
+use crate::{InputCapture, OrbitCamera, PadInput, gamepad::read_pads};
 
-/// Lets a person act for one agent by keyboard, and take over from a policy or a script while it runs.
+/// Lets a person act for one agent by keyboard or gamepad, and take over from a policy or a script while it runs.
 ///
 /// An agent in [`AgentMode::Human`] does what the keys of [`HumanControl::bindings`] say; without a key it does
 /// nothing.
@@ -14,9 +14,13 @@ pub struct HumanPlugin;
 
 impl Plugin for HumanPlugin {
     fn build(&self, app: &mut App) {
+        #[cfg(feature = "gamepad")]
+        if !app.is_plugin_added::<bevy_gilrs::GilrsPlugin>() {
+            app.add_plugins(bevy_gilrs::GilrsPlugin);
+        }
         app.init_resource::<InputCapture>()
             .init_resource::<HumanControl>()
-            .add_systems(Update, (follow_selection, read_keys).chain())
+            .add_systems(Update, (follow_selection, read_keys, read_pads).chain())
             .add_systems(
                 FixedUpdate,
                 (open_gripper.in_set(AgentSystems::Observe), act_by_hand.in_set(ActOrder::Human)),
@@ -34,6 +38,8 @@ pub struct Binding {
     pub key: KeyCode,
     /// What stands on it.
     pub label: &'static str,
+    /// What does the same on a gamepad.
+    pub pad: PadInput,
     /// What it does, in a few words.
     pub effect: String,
     /// Which number of the action.
@@ -90,7 +96,7 @@ impl Default for HumanControl {
 }
 
 impl HumanControl {
-    /// What the keys do, for the selected agent.
+    /// What keys, sticks and cross do, for the selected agent.
     #[must_use]
     pub fn bindings(&self) -> &[Binding] {
         &self.bindings
@@ -133,16 +139,16 @@ impl HumanControl {
                     (free - 1, None)
                 }
             };
-            let Some(keys) = PAIRS.get(pair) else { continue };
+            let (Some(keys), Some(pads)) = (PAIRS.get(pair), PadInput::PAIRS.get(pair)) else { continue };
             // A person thinks of right and clockwise, where the benchmark's axes point left and turn the other way.
             let flip = if matches!(name, "dy" | "rz" | "dyaw") { -1.0 } else { 1.0 };
-            for (place, (key, label)) in keys.iter().enumerate() {
+            for (place, ((key, label), pad)) in keys.iter().zip(pads).enumerate() {
                 let sign = if place == 0 { 1.0 } else { -1.0 };
                 let effect = match effects.as_ref().and_then(|effects| effects.get(place)) {
                     Some(effect) => (*effect).to_owned(),
                     None => format!("{name} {}", if place == 0 { "+" } else { "−" }),
                 };
-                self.bindings.push(Binding { key: *key, label, effect, index, sign: sign * flip });
+                self.bindings.push(Binding { key: *key, label, pad: *pad, effect, index, sign: sign * flip });
             }
         }
         self.held = vec![0.0; space.dim()];
@@ -202,6 +208,26 @@ fn name_for(arm: usize, name: &str) -> Option<&str> {
         Some((number, own)) => (number.parse() == Ok(arm)).then_some(own),
         None => Some(name),
     }
+
+    /// Closes or opens the gripper.
+    pub fn set_gripper(&mut self, closed: bool) {
+        self.gripper_closed = closed;
+    }
+
+    /// Adds to what the keys say about a number of the action, -1 to 1; a tap counts until the next tick.
+    pub(crate) fn push(&mut self, index: usize, value: f32, is_tap: bool) {
+        if let Some(held) = self.held.get_mut(index) {
+            *held += value;
+        }
+        if is_tap && let Some(tapped) = self.tapped.get_mut(index) {
+            *tapped = value;
+        }
+    }
+
+    /// Makes movements smaller until the keys are read again.
+    pub(crate) fn be_fine(&mut self) {
+        self.is_fine = true;
+    }
 }
 
 /// Keeps the bindings those of the selected agent.
@@ -224,6 +250,8 @@ fn read_keys(
 ) {
     let control = control.bypass_change_detection();
     control.held.fill(0.0);
+    control.is_fine = keys.any_pressed([KeyCode::ShiftLeft, KeyCode::ShiftRight]);
+    control.yaw = cameras.iter().next().map(|camera| camera.yaw).filter(|_| control.camera_frame);
     if capture.keyboard || keys.any_pressed([KeyCode::ControlLeft, KeyCode::ControlRight]) {
         return;
     }
@@ -241,8 +269,6 @@ fn read_keys(
         }
     }
     control.tapped = tapped;
-    control.is_fine = keys.any_pressed([KeyCode::ShiftLeft, KeyCode::ShiftRight]);
-    control.yaw = cameras.iter().next().map(|camera| camera.yaw).filter(|_| control.camera_frame);
     if keys.just_pressed(KeyCode::Space) {
         control.toggle_gripper();
     }
@@ -278,7 +304,7 @@ pub(crate) type AgentState<'a> = (
 );
 
 /// Takes over from policy or script, or gives back.
-fn take_over(control: &mut HumanControl, agents: &mut Query<AgentState<'_>>, has_policy: bool) {
+pub(crate) fn take_over(control: &mut HumanControl, agents: &mut Query<AgentState<'_>>, has_policy: bool) {
     let selected = control.agent;
     let Some((_, mode, ..)) = agents.iter().find(|(agent, ..)| agent.0 == selected) else { return };
     let wanted = match *mode {

@@ -1,9 +1,9 @@
-use bevy::prelude::*;
+use bevy::{input::gamepad::Gamepad, prelude::*};
 use onestep_agent::AgentSystems;
 use onestep_record::demonstrations::DemonstrationRecorder;
 
 use crate::{
-    HumanControl, InputCapture, Pace,
+    HumanControl, InputCapture, Pace, gamepad,
     human::{AgentState, reset_episode},
     pace::CloseRequest,
 };
@@ -22,6 +22,8 @@ use crate::{
 /// | ← | discard it |
 /// | Esc | stop recording demonstrations, and close |
 ///
+/// On a gamepad: Start pauses, R1 begins a new episode, the upper button keeps, the right one discards, Select ends.
+///
 /// The last three need a [`DemonstrationRecorder`]. Without [`PacePlugin`](crate::PacePlugin) the first three rest.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct KeysPlugin;
@@ -32,7 +34,7 @@ impl Plugin for KeysPlugin {
             .init_resource::<HumanControl>()
             .init_resource::<Notice>()
             .init_resource::<ShowHelp>()
-            .add_systems(Update, (pace_keys, episode_keys, demonstration_keys).chain())
+            .add_systems(Update, (greet_pads, pace_keys, episode_keys, demonstration_keys).chain())
             // The episode under judgement stays in sight.
             .add_systems(FixedUpdate, pause_when_over.after(AgentSystems::Record));
     }
@@ -70,13 +72,27 @@ pub struct SaveRequest {
     pub wanted: bool,
 }
 
+/// A gamepad that was found or plugged in.
+fn greet_pads(pads: Query<Option<&Name>, Added<Gamepad>>, mut notice: ResMut<Notice>) {
+    for name in &pads {
+        let name = name.map_or("a gamepad", Name::as_str);
+        notice.tell(format!("{name} is connected; H shows what it does"));
+    }
+}
+
 fn pace_keys(
     keys: Res<ButtonInput<KeyCode>>,
+    pads: Query<&Gamepad>,
     capture: Res<InputCapture>,
-    pace: Option<ResMut<Pace>>,
+    mut pace: Option<ResMut<Pace>>,
     save: Option<ResMut<SaveRequest>>,
     mut help: ResMut<ShowHelp>,
 ) {
+    if let Some(pace) = &mut pace
+        && gamepad::is_pressed(&pads, gamepad::PAUSE)
+    {
+        pace.toggle();
+    }
     if capture.keyboard {
         return;
     }
@@ -108,12 +124,14 @@ fn pace_keys(
 
 fn episode_keys(
     keys: Res<ButtonInput<KeyCode>>,
+    pads: Query<&Gamepad>,
     capture: Res<InputCapture>,
     control: Res<HumanControl>,
     recorder: Option<ResMut<DemonstrationRecorder>>,
     mut agents: Query<AgentState<'_>>,
 ) {
-    if capture.keyboard || !keys.just_pressed(KeyCode::KeyR) {
+    let is_wanted = !capture.keyboard && keys.just_pressed(KeyCode::KeyR);
+    if !is_wanted && !gamepad::is_pressed(&pads, gamepad::NEW_EPISODE) {
         return;
     }
     reset_episode(control.agent, None, &mut agents);
@@ -122,9 +140,11 @@ fn episode_keys(
     }
 }
 
+#[allow(clippy::too_many_arguments, reason = "a Bevy system takes what it needs")]
 fn demonstration_keys(
     mut commands: Commands,
     keys: Res<ButtonInput<KeyCode>>,
+    pads: Query<&Gamepad>,
     mut capture: ResMut<InputCapture>,
     mut notice: ResMut<Notice>,
     pace: Option<ResMut<Pace>>,
@@ -136,21 +156,19 @@ fn demonstration_keys(
         capture.arrows = is_recording;
     }
     let Some(mut recorder) = recorder else { return };
-    if capture.keyboard {
-        return;
-    }
+    let is_pressed = |key, button| (!capture.keyboard && keys.just_pressed(key)) || gamepad::is_pressed(&pads, button);
     let was_waiting = recorder.is_waiting();
-    if keys.just_pressed(KeyCode::ArrowRight) {
+    if is_pressed(KeyCode::ArrowRight, gamepad::KEEP) {
         let steps = recorder.steps();
         match recorder.keep() {
             Ok(true) => notice.tell(format!("kept {steps} steps: episode {}", recorder.episodes().len())),
             Ok(false) => return,
             Err(error) => notice.complain(format!("not written, and kept in memory: {error}")),
         }
-    } else if keys.just_pressed(KeyCode::ArrowLeft) {
+    } else if is_pressed(KeyCode::ArrowLeft, gamepad::DISCARD) {
         recorder.discard();
         notice.tell("discarded");
-    } else if keys.just_pressed(KeyCode::Escape) {
+    } else if is_pressed(KeyCode::Escape, gamepad::END) {
         commands.insert_resource(CloseRequest);
         return;
     } else {

@@ -6,7 +6,7 @@ use bevy::{
     prelude::*,
     window::WindowCloseRequested,
 };
-use onestep_record::TicksInFrames;
+use onestep_record::{TicksInFrames, recorder::FilmClock};
 
 /// How fast ticks follow the clock on the wall.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -102,6 +102,14 @@ impl Pace {
         }
     }
 
+    /// How much of the time to the next tick has passed, 0 to 1, where a driver makes the ticks.
+    pub(crate) fn share_of_next(&self, period: Duration) -> f32 {
+        match self.speed {
+            Speed::Max => 1.0,
+            Speed::Times(_) => (self.owed_secs / period.as_secs_f64().max(1e-6)).clamp(0.0, 1.0) as f32,
+        }
+    }
+
     /// How many ticks are due, when `elapsed` has passed since the last call and one tick stands for `period`.
     fn due(&mut self, elapsed: Duration, period: Duration) -> u32 {
         /// Time that was lost, by a hidden window or a slow disk, is not made up for beyond this.
@@ -175,7 +183,7 @@ struct Driver(Box<dyn TickDriver>);
 /// Hands the ticks of a windowed app over to `driver`. The app needs [`PacePlugin`].
 pub fn drive(app: &mut App, driver: impl TickDriver) {
     // Input and other messages age with the frames; ticks in between must not make them older.
-    app.insert_resource(TicksInFrames);
+    app.insert_resource(TicksInFrames).init_resource::<FilmClock>();
     if let Some(mut registry) = app.world_mut().get_resource_mut::<MessageRegistry>() {
         registry.should_update = ShouldUpdateMessages::Always;
     }
@@ -208,6 +216,8 @@ fn set_bevys_clock(world: &mut World) {
 fn run_driver(world: &mut World) {
     /// Work for this long, then show a picture.
     const BUDGET: Duration = Duration::from_millis(80);
+    /// A longer frame is a disturbance: a film does not show it longer.
+    const LONGEST_FRAME: Duration = Duration::from_millis(500);
     /// As fast as possible: pictures come less often than they could, and most of the time is work.
     const MAX_BUDGET: Duration = Duration::from_millis(40);
     let Some(mut driver) = world.remove_non_send::<Driver>() else { return };
@@ -221,7 +231,8 @@ fn run_driver(world: &mut World) {
     let elapsed = world.get_resource::<Time<Real>>().map_or(Duration::ZERO, Time::delta);
     let period = world.get_resource::<Time<Fixed>>().map_or(Duration::from_millis(50), Time::<Fixed>::timestep);
     let Some(mut pace) = world.get_resource_mut::<Pace>() else { return };
-    let (mut due, paused) = (pace.due(elapsed, period), pace.paused);
+    let (asked, paused) = (pace.due(elapsed, period), pace.paused);
+    let mut due = asked;
     let budget = if pace.speed == Speed::Max { MAX_BUDGET } else { BUDGET };
     let started = Instant::now();
     loop {
@@ -238,6 +249,18 @@ fn run_driver(world: &mut World) {
         if !goes_on || started.elapsed() >= budget {
             break;
         }
+    }
+    // Ticks that somebody asked for one by one are not lost.
+    if paused
+        && due > 0
+        && let Some(mut pace) = world.get_resource_mut::<Pace>()
+    {
+        pace.single_ticks += due;
+    }
+    // Films go by what is seen: a pause takes no time, single ticks do.
+    let shown = if paused { period * (asked - due) } else { elapsed.min(LONGEST_FRAME) };
+    if let Some(mut clock) = world.get_resource_mut::<FilmClock>() {
+        clock.seconds += shown.as_secs_f64();
     }
     world.insert_non_send(driver);
 }

@@ -6,6 +6,7 @@ mod sections;
 use bevy::{
     camera::{CameraOutputMode, ClearColorConfig, Viewport, visibility::RenderLayers},
     ecs::system::SystemParam,
+    input::gamepad::Gamepad,
     prelude::*,
     render::render_resource::BlendState,
 };
@@ -15,12 +16,12 @@ use bevy_egui::{
 };
 use onestep_agent::{Agent, StageTimes};
 use onestep_learn::{ActSettings, CandidateSet, ComputeReport, LearnerSchedule, LearnerState, PolicyHandle, Replay};
-use onestep_record::demonstrations::DemonstrationRecorder;
+use onestep_record::{demonstrations::DemonstrationRecorder, recorder::Recorder};
 use onestep_sim::Arena;
 
 use crate::{
-    HumanControl, InputCapture, Notice, OrbitCamera, Pace, RunStatus, SaveRequest, ShowHelp, ShownCandidates,
-    human::AgentState, value_color,
+    Binding, Filming, HumanControl, InputCapture, Notice, OrbitCamera, Pace, RunStatus, SaveRequest, ShowHelp,
+    ShownCandidates, gamepad, human::AgentState, value_color,
 };
 use history::History;
 
@@ -126,6 +127,9 @@ struct Knobs<'w, 's> {
     control: ResMut<'w, HumanControl>,
     settings: Option<ResMut<'w, ActSettings>>,
     recorder: Option<ResMut<'w, DemonstrationRecorder>>,
+    filming: Option<ResMut<'w, Filming>>,
+    film: Option<Res<'w, Recorder>>,
+    pads: Query<'w, 's, &'static Gamepad>,
     notice: ResMut<'w, Notice>,
     help: ResMut<'w, ShowHelp>,
     agents: Query<'w, 's, AgentState<'static>>,
@@ -160,10 +164,12 @@ fn draw(
             });
         free.max.x = shown.response.rect.min.x;
     }
-    legend(&ctx, free, &facts);
     notice(&ctx, free, &knobs);
     if knobs.help.0 {
         help(&ctx, free, &knobs);
+    } else {
+        // They would stand in each other's way in a small window.
+        legend(&ctx, free, &facts);
     }
     let pointer = ctx.input(|input| input.pointer.latest_pos());
     let is_over = pointer.is_some_and(|at| {
@@ -328,8 +334,12 @@ fn help(ctx: &egui::Context, free: egui::Rect, knobs: &Knobs) {
         let rows = |rows: &[(&str, &str)]| -> Vec<(String, String)> {
             rows.iter().map(|(key, effect)| ((*key).to_owned(), (*effect).to_owned())).collect()
         };
-        let mut arm: Vec<_> =
-            knobs.control.bindings().iter().map(|key| (key.label.to_owned(), key.effect.clone())).collect();
+        let has_pad = !knobs.pads.is_empty();
+        let label = |binding: &Binding| match has_pad {
+            true => format!("{}, {}", binding.label, binding.pad.label()),
+            false => binding.label.to_owned(),
+        };
+        let mut arm: Vec<_> = knobs.control.bindings().iter().map(|key| (label(key), key.effect.clone())).collect();
         if knobs.control.gripper().is_some() {
             arm.push(("Space".to_owned(), "close, open".to_owned()));
             if knobs.control.arms() > 1 {
@@ -346,6 +356,7 @@ fn help(ctx: &egui::Context, free: egui::Rect, knobs: &Knobs) {
                 ("[  ]", "slower, faster"),
                 ("R", "new episode"),
                 ("Ctrl S", "save"),
+                ("V", "film the scene, on and off"),
                 ("F1  H", "panel, this help"),
             ]),
         );
@@ -357,6 +368,9 @@ fn help(ctx: &egui::Context, free: egui::Rect, knobs: &Knobs) {
         if knobs.recorder.is_some() {
             let keys = [("→", "keep the episode"), ("←", "discard it"), ("Esc", "end")];
             section(ui, "Demonstrations", &rows(&keys));
+        }
+        if has_pad {
+            section(ui, "Gamepad", &rows(&gamepad::HELP));
         }
     });
 }

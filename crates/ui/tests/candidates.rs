@@ -1,6 +1,13 @@
 //! The candidates of a policy can be seen, and looking at them changes nothing.
 
-#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "tests fail by panicking and say why they skip")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "tests fail by panicking and say why they skip"
+)]
+
+mod reference;
 
 use bevy::prelude::*;
 use onestep_learn::{AlgorithmConfig, CandidateSet, Compute, PolicyPlugin, PolicySource};
@@ -12,7 +19,7 @@ use onestep_record::{
 };
 use onestep_sim::{
     Arena, SimPlugin,
-    visual::{SimVisualPlugin, default_camera},
+    visual::{SimVisualPlugin, View, task_view},
 };
 use onestep_ui::CandidatesPlugin;
 
@@ -24,13 +31,13 @@ fn add_world(app: &mut App) {
 /// The scene after three steps, with or without candidates, and the hash of the simulation.
 fn picture(with_candidates: bool) -> (Frame, u64) {
     let mut app = App::new();
-    app.add_plugins(VideoPlugin { width: 320, height: 240 });
+    app.add_plugins(VideoPlugin { width: 480, height: 360 });
     add_world(&mut app);
     app.add_plugins(SimVisualPlugin::default());
     if with_candidates {
         app.add_plugins(CandidatesPlugin::default());
     }
-    app.world_mut().spawn(default_camera());
+    app.world_mut().spawn(task_view("lift", View::Close));
     app.finish();
     app.cleanup();
     for _ in 0..3 {
@@ -55,10 +62,10 @@ fn candidates_are_drawn_and_change_nothing() {
     assert_eq!(plain_hash, drawn_hash);
     let changed = plain.rgb.chunks_exact(3).zip(drawn.rgb.chunks_exact(3)).filter(|(a, b)| a != b).count();
     // Lines around the hand, not a new picture.
-    assert!((20..320 * 240 / 8).contains(&changed), "{changed} pixels differ");
-    if let Ok(folder) = std::env::var("ONESTEP_KEEP_PICTURES") {
-        drawn.write_png(&std::path::Path::new(&folder).join("candidates.png")).unwrap();
-    }
+    assert!((200..480 * 360 / 4).contains(&changed), "{changed} pixels differ");
+    reference::assert_like(&drawn, "candidates");
+    let found = reference::difference(&plain, "candidates");
+    assert!(!reference::is_like(&plain, "candidates"), "without candidates it passes, too: {found:?}");
 }
 
 #[test]

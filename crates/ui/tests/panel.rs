@@ -1,9 +1,19 @@
 //! The panel is there, its buttons do what they say, and the scene keeps the rest of the picture.
 
-#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "tests fail by panicking and say why they skip")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "tests fail by panicking and say why they skip"
+)]
+
+mod reference;
+
+use std::path::Path;
 
 use bevy::{
     camera::RenderTarget,
+    light::DirectionalLightShadowMap,
     prelude::*,
     render::{
         render_resource::TextureFormat,
@@ -15,22 +25,38 @@ use onestep_agent::StageTimesPlugin;
 use onestep_learn::{AlgorithmConfig, Compute, PolicyPlugin, PolicySource};
 use onestep_record::{
     picture::Frame,
+    recorder::Recorder,
     tick,
     video::{VideoPlugin, find_adapter},
 };
 use onestep_sim::{
-    SimPlugin,
+    Arena, SimPlugin,
     visual::{SimVisualPlugin, camera_place, default_camera},
 };
 use onestep_ui::{
-    CandidatesPlugin, HumanPlugin, KeysPlugin, OrbitCamera, OrbitCameraPlugin, Pace, PacePlugin, Panel, PanelPlugin,
+    CandidatesPlugin, FilmPlugin, Filming, HumanPlugin, KeysPlugin, Notice, OrbitCamera, OrbitCameraPlugin, Pace,
+    PacePlugin, Panel, PanelPlugin, ShowHelp, SmoothPlugin, TickDriver, drive,
 };
 
-const WIDTH: u32 = 960;
-const HEIGHT: u32 = 640;
+const WIDTH: u32 = 800;
+const HEIGHT: u32 = 440;
 
-/// An app with everything, after a few ticks; nothing if nothing can be drawn here.
+struct Ticks;
+
+impl TickDriver for Ticks {
+    fn advance(&mut self, world: &mut World) {
+        tick(world);
+    }
+
+    fn close(&mut self, _: &mut World) {}
+}
+
+/// An app with everything, paused after a few ticks; nothing if nothing can be drawn here.
 fn app(panel: Panel) -> Option<App> {
+    app_with_films(panel, Path::new("."))
+}
+
+fn app_with_films(panel: Panel, films: &Path) -> Option<App> {
     if let Err(error) = find_adapter() {
         eprintln!("skipped: {error}");
         return None;
@@ -47,12 +73,18 @@ fn app(panel: Panel) -> Option<App> {
             KeysPlugin,
             StageTimesPlugin,
             PacePlugin { pace: Pace::default().with_pause(true) },
+            SmoothPlugin,
+            FilmPlugin { folder: films.to_owned(), name: "lift".to_owned(), ..default() },
             PanelPlugin { panel },
         ));
+    drive(&mut app, Ticks);
     let (eye, focus) = camera_place("lift");
     let image = Image::new_target_texture(WIDTH, HEIGHT, TextureFormat::Rgba8UnormSrgb, None);
     let image = app.world_mut().resource_mut::<Assets<Image>>().add(image);
-    app.world_mut().spawn((default_camera(), OrbitCamera::new(eye, focus), RenderTarget::from(image.clone())));
+    let target = RenderTarget::from(image.clone());
+    app.world_mut().spawn((default_camera(), OrbitCamera::new(eye, focus), target)).insert(Msaa::Off);
+    // Drawn by the CPU, most of the time goes into shadows and edges.
+    app.insert_resource(DirectionalLightShadowMap { size: 512 });
     app.finish();
     app.cleanup();
     app.update();
@@ -60,15 +92,18 @@ fn app(panel: Panel) -> Option<App> {
     let world = app.world_mut();
     let context = world.query_filtered::<Entity, With<PrimaryEguiContext>>().single(world).unwrap();
     world.entity_mut(context).insert(RenderTarget::from(image));
-    for _ in 0..3 {
-        app.update();
-        tick(app.world_mut());
-    }
+    (0..3).for_each(|_| step(&mut app));
     Some(app)
 }
 
+/// One tick, as somebody asks for it in a pause.
+fn step(app: &mut App) {
+    app.world_mut().resource_mut::<Pace>().single_tick();
+    app.update();
+}
+
 /// What the camera of the scene draws, panel included. A film would leave the panel out: its cameras see the world alone.
-fn picture(app: &mut App, name: &str) -> Frame {
+fn picture(app: &mut App) -> Frame {
     app.update();
     let world = app.world_mut();
     let target = world.query_filtered::<&RenderTarget, With<OrbitCamera>>().single(world).unwrap();
@@ -84,11 +119,7 @@ fn picture(app: &mut App, name: &str) -> Frame {
         })
         .unwrap();
     let rgb = image.try_into_dynamic().unwrap().to_rgb8();
-    let frame = Frame { width: rgb.width(), height: rgb.height(), rgb: rgb.into_raw() };
-    if let Ok(folder) = std::env::var("ONESTEP_KEEP_PICTURES") {
-        frame.write_png(&std::path::Path::new(&folder).join(name)).unwrap();
-    }
-    frame
+    Frame { width: rgb.width(), height: rgb.height(), rgb: rgb.into_raw() }
 }
 
 /// Mean brightness of a part of the picture, 0 to 255.
@@ -103,7 +134,9 @@ fn brightness(frame: &Frame, x: std::ops::Range<u32>) -> f64 {
     sum / count
 }
 
+/// A press and a release. The scene is not drawn meanwhile, which saves most of the time.
 fn click(app: &mut App, at: egui::Pos2) {
+    draw_scene(app, false);
     let world = app.world_mut();
     let context = world.query_filtered::<Entity, With<PrimaryEguiContext>>().single(world).unwrap();
     let button = |pressed| egui::Event::PointerButton {
@@ -116,41 +149,73 @@ fn click(app: &mut App, at: egui::Pos2) {
         app.world_mut().write_message(EguiInputEvent { context, event });
         app.update();
     }
+    // What the button asks for is done in the next frame.
+    app.update();
+    draw_scene(app, true);
+}
+
+fn draw_scene(app: &mut App, is_active: bool) {
+    let world = app.world_mut();
+    world.query_filtered::<&mut Camera, With<OrbitCamera>>().single_mut(world).unwrap().is_active = is_active;
+}
+
+/// Clicks down the first column of the panel until `is_hit`; returns where.
+fn find_button(app: &mut App, is_hit: impl Fn(&App) -> bool) -> egui::Pos2 {
+    let x = (WIDTH - 336 + 50) as f32;
+    let hit = (40..200).step_by(8).map(|y| egui::pos2(x, y as f32)).find(|at| {
+        click(app, *at);
+        is_hit(app)
+    });
+    hit.unwrap()
 }
 
 #[test]
-fn the_panel_takes_its_side_dark_or_light_and_goes_away() {
-    let Some(mut dark) = app(Panel::default()) else { return };
-    let shown = picture(&mut dark, "panel-dark.png");
-    let panel = WIDTH - 330..WIDTH;
-    assert!(brightness(&shown, panel.clone()) < 70.0);
-    assert!(brightness(&shown, 0..WIDTH - 345) > 110.0);
+fn the_window_looks_as_it_did() {
+    let Some(mut app) = app(Panel::default()) else { return };
+    let dark = picture(&mut app);
+    reference::assert_like(&dark, "panel-dark");
     // The scene has the rest for itself.
-    let world = dark.world_mut();
+    let world = app.world_mut();
     let camera = world.query_filtered::<&Camera, With<OrbitCamera>>().single(world).unwrap();
     assert_eq!(camera.viewport.as_ref().unwrap().physical_size, UVec2::new(WIDTH - 336, HEIGHT));
 
-    dark.world_mut().resource_mut::<Panel>().dark = false;
-    dark.update();
-    assert!(brightness(&picture(&mut dark, "panel-light.png"), panel.clone()) > 180.0);
-    dark.world_mut().resource_mut::<Panel>().open = false;
-    dark.update();
-    let without = picture(&mut dark, "panel-closed.png");
-    assert!(brightness(&without, panel) > 110.0);
+    app.world_mut().resource_mut::<Panel>().dark = false;
+    app.world_mut().resource_mut::<ShowHelp>().0 = true;
+    app.update();
+    let light = picture(&mut app);
+    reference::assert_like(&light, "panel-light-help");
+    app.world_mut().resource_mut::<Panel>().open = false;
+    app.world_mut().resource_mut::<ShowHelp>().0 = false;
+    app.update();
+    let closed = picture(&mut app);
+    reference::assert_like(&closed, "panel-closed");
+
+    // The measure sees what is missing: the panel, its colours, the help.
+    assert!(brightness(&dark, WIDTH - 330..WIDTH) < 70.0 && brightness(&light, WIDTH - 330..WIDTH) > 180.0);
+    for (frame, other) in
+        [(&closed, "panel-dark"), (&light, "panel-dark"), (&dark, "panel-closed"), (&closed, "panel-light-help")]
+    {
+        assert!(!reference::is_like(frame, other), "{other}");
+    }
+
+    // Nobody acts by the policy any more: no candidates, no legend; all else stays.
+    *app.world_mut().resource_mut::<Panel>() = Panel::default();
+    let world = app.world_mut();
+    *world.query::<&mut onestep_agent::AgentMode>().single_mut(world).unwrap() = onestep_agent::AgentMode::Human;
+    app.update();
+    let without = picture(&mut app);
+    let found = reference::difference(&without, "panel-dark");
+    assert!(found.worst_mean > reference::PART, "{found:?}");
+    assert!(!reference::is_like(&without, "panel-dark"));
 }
 
 #[test]
 fn a_click_on_the_button_changes_what_it_says() {
     let Some(mut app) = app(Panel::default()) else { return };
-    let before = picture(&mut app, "panel-paused.png");
-    let x = (WIDTH - 336 + 50) as f32;
+    let before = picture(&mut app);
     // The first button in the column under the title is the one that pauses and goes on.
-    let found = (40..160).step_by(8).find(|y| {
-        click(&mut app, egui::pos2(x, *y as f32));
-        !app.world().resource::<Pace>().paused
-    });
-    let y = found.unwrap();
-    let after = picture(&mut app, "panel-running.png");
+    let at = find_button(&mut app, |app| !app.world().resource::<Pace>().paused);
+    let after = picture(&mut app);
     let changed = |row: u32| {
         let part = |frame: &Frame| {
             let start = ((row * WIDTH + WIDTH - 336) * 3) as usize;
@@ -158,9 +223,96 @@ fn a_click_on_the_button_changes_what_it_says() {
         };
         part(&before) != part(&after)
     };
-    assert!((y - 8..y + 8).any(|row| changed(row as u32)), "the button still says the same");
-    click(&mut app, egui::pos2(x, y as f32));
+    let y = at.y as u32;
+    assert!((y - 8..y + 8).any(changed), "the button still says the same");
+    click(&mut app, at);
     assert!(app.world().resource::<Pace>().paused);
+}
+
+fn hash(app: &mut App) -> u64 {
+    let world = app.world_mut();
+    world.query::<&Arena>().single(world).unwrap().sim().hash()
+}
+
+/// Presses the button that records, makes ten ticks, presses it again, and waits for the film.
+#[test]
+fn the_button_records_a_film_and_the_world_does_not_notice() {
+    const TICKS: usize = 10;
+    let folder = tempfile::tempdir().unwrap();
+    let Some(mut app) = app_with_films(Panel::default(), folder.path()) else { return };
+    let is_recording = |app: &App| app.world().resource::<Recorder>().is_recording();
+    // The button below the one that pauses.
+    let at = find_button(&mut app, is_recording);
+    app.world_mut().resource_mut::<Pace>().paused = true;
+    let path = app.world().resource::<Recorder>().path().unwrap().to_owned();
+    assert_eq!(path, folder.path().join("lift-1.mp4"));
+    assert!(app.world().resource::<Notice>().text.contains("lift-1.mp4"));
+    let frames = |app: &App| app.world().resource::<Recorder>().frames();
+    for _ in 0..20 {
+        app.update();
+        if frames(&app) > 0 {
+            break;
+        }
+    }
+    // A pause takes no time in the film.
+    (0..2).for_each(|_| app.update());
+    assert_eq!(frames(&app), 1, "{:?}", app.world().resource::<Notice>());
+    let start = hash(&mut app);
+    (0..TICKS).for_each(|_| step(&mut app));
+    // The folder's name is another one each time.
+    *app.world_mut().resource_mut::<Notice>() = Notice::default();
+    let recording = picture(&mut app);
+    reference::assert_like(&recording, "panel-recording");
+    let end = hash(&mut app);
+    assert_ne!(start, end);
+    assert!(!path.exists(), "a film has its name when it is whole");
+    click(&mut app, at);
+    draw_scene(&mut app, false);
+    for _ in 0..2_000 {
+        app.update();
+        if app.world().resource::<Filming>().last().is_some() {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    draw_scene(&mut app, true);
+    assert!(!is_recording(&app));
+    assert_eq!(app.world().resource::<Filming>().last(), Some(path.as_path()));
+    // Ten ticks are half a second: 15 pictures at 30 for each second, and the first.
+    let notice = app.world().resource::<Notice>().clone();
+    assert!(notice.text.starts_with("16 pictures in") && !notice.is_error, "{notice:?}");
+    let film = std::fs::read(&path).unwrap();
+    assert_eq!(&film[4..8], b"ftyp");
+
+    // The same ticks without a film.
+    let mut plain = self::app(Panel::default()).unwrap();
+    draw_scene(&mut plain, false);
+    (0..TICKS).for_each(|_| step(&mut plain));
+    assert_eq!(hash(&mut plain), end);
+
+    // The next film has another name; one that is under way when the app goes is kept.
+    click(&mut app, at);
+    for _ in 0..20 {
+        app.update();
+        if frames(&app) > 0 {
+            break;
+        }
+    }
+    (0..2).for_each(|_| step(&mut app));
+    drop(app);
+    assert!(folder.path().join("lift-2.mp4").exists());
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
+}
+
+#[test]
+fn a_film_that_cannot_be_written_is_told_in_the_window() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(mut app) = app_with_films(Panel::default(), &folder.path().join("nowhere")) else { return };
+    app.world_mut().resource_mut::<Filming>().toggle();
+    app.update();
+    let notice = app.world().resource::<Notice>();
+    assert!(notice.is_error && notice.text.contains("lift-1.mp4") && notice.text.contains("folder"), "{notice:?}");
+    assert!(!app.world().resource::<Recorder>().is_recording());
 }
 
 #[test]

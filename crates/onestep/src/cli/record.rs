@@ -9,7 +9,7 @@ use onestep::{
     OnestepVisualPlugins, RunError,
     agent::Agent,
     folder::RunFolder,
-    learn::ActionChunk,
+    learn::{ActSettings, ActionChunk},
     record::{
         overlay::Overlay,
         recorder::Filmed,
@@ -20,6 +20,7 @@ use onestep::{
         Arena,
         visual::{View, task_view},
     },
+    ui::candidates_scale,
 };
 
 use super::{
@@ -45,12 +46,18 @@ pub(super) struct RecordArgs {
     /// Worlds to film side by side, each with its own picture; 4 make a sheet of 2 by 2
     #[arg(long, value_name = "N", default_value_t = 1)]
     arenas: usize,
-    /// Cameras: main, front, side, top
+    /// Cameras: main, front, side, top, close
     #[arg(long, value_name = "NAMES", value_delimiter = ',', default_value = "main")]
     views: Vec<String>,
-    /// Words in the corner: success, reward, return, step, q
+    /// Words in the corner: success, reward, return, step, q; `candidates` is the scale of their colours
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     overlay: Vec<String>,
+    /// Candidates that the critic chooses from [default: the run's]
+    #[arg(long, value_name = "N")]
+    candidates: Option<usize>,
+    /// Control step of the first episode that a .png shows [default: the last]
+    #[arg(long, value_name = "STEP")]
+    step: Option<u32>,
     /// Width of the film in pixels
     #[arg(long, value_name = "PIXELS", default_value_t = 640)]
     width: u32,
@@ -100,12 +107,16 @@ pub(super) fn record(args: &RecordArgs) -> Result<()> {
         strip: Some(strip.clone()),
         seeds: evaluation_seeds(&config, args.episodes.max(args.arenas)),
         overlays,
+        still_step: args.step,
         quantizer: args.quantizer,
         ..VideoOptions::default()
     };
     let build = |app: &mut App| {
         add_plugins(app, &config, &Role::Film { policy, arenas: args.arenas });
         app.add_plugins(OnestepVisualPlugins);
+        if let Some(mut settings) = app.world_mut().get_resource_mut::<ActSettings>() {
+            settings.candidates = args.candidates.or(settings.candidates);
+        }
         spawn_cameras(app.world_mut(), &config.task, &views);
         Ok::<(), RunError>(())
     };
@@ -158,6 +169,7 @@ fn overlay(name: &str) -> Result<Overlay> {
         "return" => Overlay::Return,
         "step" => Overlay::Step,
         "q" => Overlay::custom(|agent| agent.get::<ActionChunk>().map(|chunk| format!("Q {:.2}", chunk.q))),
-        _ => bail!("there is no overlay `{name}`; overlays: success, reward, return, step, q"),
+        "candidates" => candidates_scale(),
+        _ => bail!("there is no overlay `{name}`; overlays: success, reward, return, step, q, candidates"),
     })
 }

@@ -105,7 +105,8 @@ pub(super) fn train(args: TrainArgs) -> Result<()> {
     #[cfg(feature = "render")]
     if let Some(options) = window {
         let title = format!("Onestep: {} learns {}", config.algorithm.name(), config.task);
-        let options = WindowOptions { title, ..options };
+        let films = args.window_options.films_or(folder.path());
+        let options = WindowOptions { title, films, ..options };
         let mut app = onestep::window::open(&config, &Role::Train, &options).inspect_err(forget_new)?;
         let begun = TrainRun::begin(&mut app, config, Some(folder.clone()), start, &mut screen);
         let begun = begun.inspect_err(forget_new)?;

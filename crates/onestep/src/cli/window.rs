@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 use onestep::{
-    ui::{Pace, Speed},
-    window::{Screenshot, WindowOptions, parse_size, parse_speed},
+    ui::{Pace, Panel, Speed},
+    window::{After, Screenshot, WindowOptions, parse_size, parse_speed},
 };
 
 /// How the window starts.
@@ -23,9 +23,21 @@ pub(super) struct WindowArgs {
     /// Write a picture of the window, a .png, and close it
     #[arg(long, value_name = "FILE")]
     screenshot: Option<PathBuf>,
-    /// Seconds before that picture
-    #[arg(long, value_name = "SECS", default_value_t = 3.0, requires = "screenshot")]
-    after: f32,
+    /// Seconds of the window before that picture [default: 3]
+    #[arg(long, value_name = "SECS", requires = "screenshot", conflicts_with = "steps")]
+    after: Option<f32>,
+    /// Control steps before that picture, each in its turn: the same picture every time
+    #[arg(long, value_name = "N", requires = "screenshot")]
+    steps: Option<u64>,
+    /// Start without the panel; F1 shows it
+    #[arg(long)]
+    no_panel: bool,
+    /// Start with a light panel
+    #[arg(long)]
+    light: bool,
+    /// Folder for films of the scene, by the key V or the panel's button [default: the current one; `train`: the run's]
+    #[arg(long, value_name = "FOLDER")]
+    films: Option<PathBuf>,
 }
 
 impl WindowArgs {
@@ -36,17 +48,39 @@ impl WindowArgs {
             anyhow::ensure!(is_png, "--screenshot is {}; its name must end in .png", path.display());
             onestep::data::atomic::check_writable(path)?;
         }
+        if let Some(films) = &self.films {
+            anyhow::ensure!(films.is_dir(), "--films is {}, which is no folder; make it first", films.display());
+        }
+        let after = match (self.steps, self.after) {
+            (Some(steps), _) => After::Steps(steps),
+            (None, Some(secs)) if secs.is_finite() && secs >= 0.0 => After::Secs(secs),
+            (None, Some(secs)) => anyhow::bail!("--after is {secs}; it must be 0 or more seconds"),
+            (None, None) => After::Secs(3.0),
+        };
         let defaults = WindowOptions::default();
         Ok(WindowOptions {
             title,
             size: self.size.unwrap_or(defaults.size),
             pace: Pace::at(self.speed.unwrap_or(speed)).with_pause(self.paused),
-            screenshot: self.screenshot.clone().map(|path| Screenshot::new(path, self.after)),
+            screenshot: self.screenshot.clone().map(|path| Screenshot { path, after }),
+            panel: Panel { open: !self.no_panel, dark: !self.light, ..Panel::default() },
+            films: self.films.clone().unwrap_or(defaults.films),
         })
+    }
+
+    /// The folder of films, if it was named, else `default`.
+    pub(super) fn films_or(&self, default: &std::path::Path) -> PathBuf {
+        self.films.clone().unwrap_or_else(|| default.to_owned())
     }
 
     /// Whether an option was given that only a window understands.
     pub(super) fn is_set(&self) -> bool {
-        self.speed.is_some() || self.paused || self.size.is_some() || self.screenshot.is_some()
+        self.speed.is_some()
+            || self.paused
+            || self.size.is_some()
+            || self.screenshot.is_some()
+            || self.no_panel
+            || self.light
+            || self.films.is_some()
     }
 }

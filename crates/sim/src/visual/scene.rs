@@ -71,12 +71,19 @@ pub enum View {
     Side,
     /// Straight down.
     Top,
+    /// As the main one, and near what is worked on.
+    Close,
 }
 
 impl View {
     /// All of them, with their names.
-    pub const NAMES: [(&str, Self); 4] =
-        [("main", Self::Main), ("front", Self::Front), ("side", Self::Side), ("top", Self::Top)];
+    pub const NAMES: [(&str, Self); 5] = [
+        ("main", Self::Main),
+        ("front", Self::Front),
+        ("side", Self::Side),
+        ("top", Self::Top),
+        ("close", Self::Close),
+    ];
 
     /// The view of this name; nothing if there is none.
     #[must_use]
@@ -113,8 +120,15 @@ pub fn task_camera(task: &str) -> impl Bundle {
 pub fn task_view(task: &str, view: View) -> impl Bundle {
     let (eye, look_at) = camera_place(task);
     let distance = eye.distance(look_at);
+    let (look_at, distance) = match view {
+        View::Close if is_mechanism(task) => (look_at, 0.6 * distance),
+        View::Close if is_tabletop(task) => (Vec3::new(0.40, 0.10, 0.0), 0.62),
+        View::Close => (Vec3::new(-0.02, 0.90, 0.0), 0.62),
+        _ => (look_at, distance),
+    };
     let (direction, up) = match view {
         View::Main => (eye - look_at, Vec3::Y),
+        View::Close => (Vec3::new(1.0, 0.42, 0.72), Vec3::Y),
         View::Front => (Vec3::new(1.0, 0.25, 0.0), Vec3::Y),
         View::Side => (Vec3::new(0.0, 0.25, 1.0), Vec3::Y),
         View::Top => (Vec3::Y, Vec3::NEG_Z),
@@ -122,6 +136,14 @@ pub fn task_view(task: &str, view: View) -> impl Bundle {
     let eye = look_at + distance * direction.normalize_or(Vec3::Y);
     let follows = matches!(task, "hopper" | "half-cheetah" | "walker2d");
     (default_camera(), CameraPlace(Transform::from_translation(eye).looking_at(look_at, up)), FollowTorso(follows))
+}
+
+/// Whether the task has a mechanism of its own and no arm.
+fn is_mechanism(task: &str) -> bool {
+    matches!(
+        task,
+        "reacher" | "inverted-pendulum" | "inverted-double-pendulum" | "hopper" | "half-cheetah" | "walker2d"
+    )
 }
 
 /// Whether the task's arm stands on the ground and works on it.

@@ -26,6 +26,7 @@ pub(super) fn all(ui: &mut Ui, facts: &Facts, knobs: &mut Knobs) {
     header(ui, facts, knobs);
     ui.separator();
     transport(ui, knobs);
+    film(ui, knobs);
     agent(ui, facts, knobs);
     ui.separator();
     progress(ui, facts);
@@ -90,6 +91,26 @@ fn transport(ui: &mut Ui, knobs: &mut Knobs) {
             if ui.selectable_label(pace.speed == level, text).clicked() {
                 pace.speed = level;
             }
+        }
+    });
+}
+
+/// A film of the scene: on and off, and where it goes.
+fn film(ui: &mut Ui, knobs: &mut Knobs) {
+    let (Some(filming), Some(recorder)) = (&mut knobs.filming, &knobs.film) else { return };
+    let name = |path: &std::path::Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    ui.horizontal(|ui| {
+        let label = if recorder.is_recording() { "⏹ Stop" } else { "⏺ Record" };
+        if ui.add_sized([86.0, 26.0], egui::Button::new(label)).on_hover_text("a film of the scene (V)").clicked() {
+            filming.toggle();
+        }
+        if let Some(path) = recorder.path() {
+            let secs = recorder.film_secs();
+            let time = format!("● {:.0}:{:02.0}", (secs / 60.0).floor(), (secs % 60.0).floor());
+            ui.label(RichText::new(time).strong().color(RED));
+            ui.label(name(path)).on_hover_text(path.display().to_string());
+        } else if let Some(path) = filming.last() {
+            ui.label(RichText::new(name(path)).weak()).on_hover_text(path.display().to_string());
         }
     });
 }
@@ -223,11 +244,12 @@ fn progress(ui: &mut Ui, facts: &Facts) {
             ui.label(RichText::new(value).strong());
             ui.label(RichText::new(unit).weak());
         };
-        cell(ui, format!("{:.0}", rates.steps), "steps/s");
-        cell(ui, format!("{:.0}", rates.frames), "frames/s");
+        let rate = |rate: f64| if rate < 10.0 { format!("{rate:.1}") } else { format!("{rate:.0}") };
+        cell(ui, rate(rates.steps), "steps/s");
+        cell(ui, rate(rates.frames), "frames/s");
         ui.end_row();
         if facts.schedule.is_some() {
-            cell(ui, format!("{:.0}", rates.updates), "updates/s");
+            cell(ui, rate(rates.updates), "updates/s");
             cell(ui, facts.replay.as_ref().map_or(0, |replay| replay.len()).to_string(), "in replay");
             ui.end_row();
         }
