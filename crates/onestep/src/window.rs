@@ -53,6 +53,8 @@ pub struct WindowOptions {
     pub panel: Panel,
     /// Where films of the scene go; they are named after the task.
     pub films: PathBuf,
+    /// Film from the first frame on.
+    pub film: bool,
 }
 
 impl Default for WindowOptions {
@@ -64,6 +66,7 @@ impl Default for WindowOptions {
             screenshot: None,
             panel: Panel::default(),
             films: PathBuf::from("."),
+            film: false,
         }
     }
 }
@@ -119,7 +122,12 @@ pub fn open(config: &RunConfig, role: &Role, options: &WindowOptions) -> Result<
         HumanPlugin,
         DemonstrationPlugin,
         SmoothPlugin,
-        FilmPlugin { folder: options.films.clone(), name: config.task.clone(), ..FilmPlugin::default() },
+        FilmPlugin {
+            folder: options.films.clone(),
+            name: config.task.clone(),
+            at_start: options.film,
+            ..FilmPlugin::default()
+        },
         PanelPlugin { panel: options.panel.clone() },
     ));
     app.insert_resource(RenderErrorHandler(stop_for_lost_device));

@@ -294,7 +294,8 @@ fn play(
         let first_episode = deal.finished() == 0;
         let ended = deal.collect(app.world()) > 0;
         let is_still = first_episode && options.still_step == Some(step);
-        if ended || is_still || (step - 1).is_multiple_of(options.every) {
+        let is_of_film = ended || (step - 1).is_multiple_of(options.every);
+        if is_still || (is_of_film && output.wants(first_episode, ended)) {
             if step == 1 {
                 // What a reset has spawned gets its looks in this frame, and is drawn in the next.
                 app.update();
@@ -442,6 +443,12 @@ impl Output {
             self.film = Some(VideoWriter::create(&self.out, settings)?);
         }
         Ok(())
+    }
+
+    /// Whether a frame that a film would have is kept here, too. A single picture needs but one.
+    fn wants(&self, first_episode: bool, ended: bool) -> bool {
+        let is_for_strip = first_episode && self.strip.is_some();
+        self.is_film || is_for_strip || (first_episode && ended && !self.still_is_chosen)
     }
 
     fn push(

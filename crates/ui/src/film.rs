@@ -1,6 +1,6 @@
 use std::path::{Path, PathBuf};
 
-use bevy::prelude::*;
+use bevy::{diagnostic::FrameCount, prelude::*};
 use onestep_record::recorder::{Filmed, FrameRate, Recorder, RecorderPlugin};
 
 use crate::{InputCapture, Notice, OrbitCamera};
@@ -19,11 +19,14 @@ pub struct FilmPlugin {
     pub max_size: UVec2,
     /// Pictures for each second.
     pub fps: f64,
+    /// Film from the first frame on.
+    pub at_start: bool,
 }
 
 impl Default for FilmPlugin {
     fn default() -> Self {
-        Self { folder: PathBuf::from("."), name: "onestep".to_owned(), max_size: UVec2::new(1280, 720), fps: 30.0 }
+        let max_size = UVec2::new(1280, 720);
+        Self { folder: PathBuf::from("."), name: "onestep".to_owned(), max_size, fps: 30.0, at_start: false }
     }
 }
 
@@ -32,7 +35,7 @@ impl Plugin for FilmPlugin {
         if !app.is_plugin_added::<RecorderPlugin>() {
             app.add_plugins(RecorderPlugin { rate: FrameRate::PerSecond(self.fps), ..RecorderPlugin::default() });
         }
-        app.insert_resource(Filming { settings: self.clone(), is_wanted: false, last: None })
+        app.insert_resource(Filming { settings: self.clone(), is_wanted: self.at_start, last: None })
             .init_resource::<InputCapture>()
             .init_resource::<Notice>()
             .add_systems(Update, (read_key, switch, report).chain());
@@ -80,9 +83,12 @@ fn switch(
     mut filming: ResMut<Filming>,
     mut notice: ResMut<Notice>,
     recorder: Option<ResMut<Recorder>>,
+    frames: Option<Res<FrameCount>>,
     cameras: Query<(Entity, &Camera, Has<Filmed>), With<OrbitCamera>>,
 ) {
-    if !filming.is_wanted {
+    /// By then the panel has its place, and the camera knows how large its view is.
+    const FIRST_FRAME: u32 = 3;
+    if !filming.is_wanted || frames.is_some_and(|frames| frames.0 < FIRST_FRAME) {
         return;
     }
     filming.is_wanted = false;
@@ -168,7 +174,7 @@ mod tests {
         app.finish();
         app.cleanup();
         app.world_mut().resource_mut::<Filming>().toggle();
-        app.update();
+        (0..5).for_each(|_| app.update());
         let notice = app.world().resource::<Notice>();
         assert!(notice.is_error && notice.text.contains("renders nothing"), "{notice:?}");
     }

@@ -66,7 +66,6 @@ impl PadInput {
 }
 
 // What the buttons do, by their places: names differ between makers.
-/// The lower one.
 const HAND: GamepadButton = GamepadButton::South;
 const TAKE_OVER: GamepadButton = GamepadButton::West;
 pub(crate) const KEEP: GamepadButton = GamepadButton::North;
@@ -214,6 +213,8 @@ mod tests {
     #[test]
     fn buttons_and_triggers_move_the_hand_and_l1_is_finer() {
         let (mut app, pad) = app("lift", AgentMode::Human);
+        // The first step of an episode opens the hand.
+        action_after_tick(&mut app);
         let mut grip = |button, expected| {
             press(&mut app, pad, button);
             assert_eq!(action_after_tick(&mut app)[6], expected, "{button:?}");

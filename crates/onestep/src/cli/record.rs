@@ -37,7 +37,7 @@ pub(super) struct RecordArgs {
     /// [default: rollout.mp4 in the run folder]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// PNG with several moments side by side [default: rollout-strip.png in the run folder]
+    /// PNG with several moments side by side [default: rollout-strip.png in the run folder; none beside a .png]
     #[arg(long, value_name = "FILE")]
     strip: Option<PathBuf>,
     /// Episodes to film, one after the other
@@ -97,14 +97,22 @@ pub(super) fn record(args: &RecordArgs) -> Result<()> {
     config.seed = args.seed.unwrap_or(config.seed);
     config.validate().map_err(RunError::from)?;
     let out = args.out.clone().unwrap_or_else(|| folder.path().join("rollout.mp4"));
-    let strip = args.strip.clone().unwrap_or_else(|| folder.path().join("rollout-strip.png"));
+    let is_picture = out.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("png"));
+    if args.step.is_some() && !is_picture {
+        bail!("--step is the moment of a single picture, and --out is {}; its name must end in .png", out.display());
+    }
+    let strip = match &args.strip {
+        Some(strip) => Some(strip.clone()),
+        None if is_picture => None,
+        None => Some(folder.path().join("rollout-strip.png")),
+    };
     let options = VideoOptions {
         width: args.width,
         height: args.height,
         fps: args.fps,
         every: args.every,
         out: out.clone(),
-        strip: Some(strip.clone()),
+        strip: strip.clone(),
         seeds: evaluation_seeds(&config, args.episodes.max(args.arenas)),
         overlays,
         still_step: args.step,
@@ -136,7 +144,10 @@ pub(super) fn record(args: &RecordArgs) -> Result<()> {
     };
     say(&format!("{} pictures of {} control steps, drawn by {}", report.frames, report.ticks, report.adapter));
     say(&format!("success {}", success(&report.evaluation).trim_start()));
-    say(&format!("{} and {}", out.display(), strip.display()));
+    match strip {
+        Some(strip) => say(&format!("{} and {}", out.display(), strip.display())),
+        None => say(&out.display().to_string()),
+    }
     Ok(())
 }
 

@@ -35,6 +35,9 @@ pub(super) struct WindowArgs {
     /// Start with a light panel
     #[arg(long)]
     light: bool,
+    /// Film the scene from the start
+    #[arg(long)]
+    film: bool,
     /// Folder for films of the scene, by the key V or the panel's button [default: the current one; `train`: the run's]
     #[arg(long, value_name = "FOLDER")]
     films: Option<PathBuf>,
@@ -64,6 +67,7 @@ impl WindowArgs {
             pace: Pace::at(self.speed.unwrap_or(speed)).with_pause(self.paused),
             screenshot: self.screenshot.clone().map(|path| Screenshot { path, after }),
             panel: Panel { open: !self.no_panel, dark: !self.light, ..Panel::default() },
+            film: self.film,
             films: self.films.clone().unwrap_or(defaults.films),
         })
     }
@@ -81,6 +85,7 @@ impl WindowArgs {
             || self.screenshot.is_some()
             || self.no_panel
             || self.light
+            || self.film
             || self.films.is_some()
     }
 }

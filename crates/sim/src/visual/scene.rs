@@ -121,9 +121,9 @@ pub fn task_view(task: &str, view: View) -> impl Bundle {
     let (eye, look_at) = camera_place(task);
     let distance = eye.distance(look_at);
     let (look_at, distance) = match view {
-        View::Close if is_mechanism(task) => (look_at, 0.6 * distance),
         View::Close if is_tabletop(task) => (Vec3::new(0.40, 0.10, 0.0), 0.62),
-        View::Close => (Vec3::new(-0.02, 0.90, 0.0), 0.62),
+        View::Close if task == "lift" => (Vec3::new(-0.05, 0.93, 0.0), 0.46),
+        View::Close => (look_at, 0.6 * distance),
         _ => (look_at, distance),
     };
     let (direction, up) = match view {
@@ -136,14 +136,6 @@ pub fn task_view(task: &str, view: View) -> impl Bundle {
     let eye = look_at + distance * direction.normalize_or(Vec3::Y);
     let follows = matches!(task, "hopper" | "half-cheetah" | "walker2d");
     (default_camera(), CameraPlace(Transform::from_translation(eye).looking_at(look_at, up)), FollowTorso(follows))
-}
-
-/// Whether the task has a mechanism of its own and no arm.
-fn is_mechanism(task: &str) -> bool {
-    matches!(
-        task,
-        "reacher" | "inverted-pendulum" | "inverted-double-pendulum" | "hopper" | "half-cheetah" | "walker2d"
-    )
 }
 
 /// Whether the task's arm stands on the ground and works on it.
