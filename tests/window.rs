@@ -1,10 +1,17 @@
 //! A run in a window is the same run: ticks between frames do what ticks in a loop do.
 
-#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "tests fail by panicking and say why they skip")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "tests fail by panicking and say why they skip"
+)]
+
+#[path = "../crates/ui/tests/reference/mod.rs"]
+mod reference;
 
 use std::{
     cell::RefCell,
-    path::Path,
     process::{Command, Output},
     rc::Rc,
 };
@@ -12,6 +19,7 @@ use std::{
 use bevy::prelude::*;
 use onestep::{
     config::{ConfigSources, RunConfig, Setting},
+    record::picture::Frame,
     run::{Baseline, Role, add_visible_plugins, build_app},
     sim::Arena,
     train::{Start, TrainReport, TrainRun, Trainer, wanted_demonstrations},
@@ -163,6 +171,9 @@ fn what_cannot_be_shown_is_refused_in_words() {
         nowhere.env("DISPLAY", ":987");
         // With a display that does not answer, or without a driver: a reason and a way out.
         assert_refused(&nowhere.output().unwrap(), &["no ", "--window"]);
+        let mut undriven = onestep(&["play", "lift"]);
+        undriven.env("DISPLAY", ":987").env("VK_ICD_FILENAMES", "/nowhere").env("VK_DRIVER_FILES", "/nowhere");
+        assert_refused(&undriven.output().unwrap(), &["no graphics driver", "--window"]);
     }
     let refused = |arguments: &[&str], words: &[&str]| assert_refused(&onestep(arguments).output().unwrap(), words);
     refused(&["play", "lift", "--agent", "nobody"], &["nobody", "human, expert, random, zero"]);
@@ -171,6 +182,8 @@ fn what_cannot_be_shown_is_refused_in_words() {
     refused(&["play", "lift", "--out", "demos.txt"], &["demos.txt", ".safetensors"]);
     refused(&["play", "lift", "--out", "/nowhere/demos.hdf5"], &["/nowhere/demos.hdf5"]);
     refused(&["play", "lift", "--screenshot", "picture.jpg"], &["picture.jpg", ".png"]);
+    refused(&["play", "lift", "--films", "/nowhere"], &["/nowhere", "no folder"]);
+    refused(&["play", "lift", "--candidates", "0"], &["--candidates", "at least one"]);
     let other = folder.path().join("other.safetensors");
     onestep::data::EpisodeFile {
         task: "reacher".to_owned(),
@@ -184,9 +197,10 @@ fn what_cannot_be_shown_is_refused_in_words() {
     refused(&["play", "lift", "--out", other.to_str().unwrap()], &["other.safetensors", "reacher", "lift"]);
 }
 
-/// A window under an invisible display, where one and a Vulkan driver are installed.
+/// A window under an invisible display, where one and a Vulkan driver are installed: what it shows, and a film that is
+/// under way when it closes.
 #[test]
-fn a_window_opens_and_closes_under_an_invisible_display() {
+fn a_window_opens_shows_the_scene_and_keeps_its_film_when_it_closes() {
     let has_display = Command::new("xvfb-run").arg("--help").output().is_ok_and(|output| output.status.success());
     if !has_display || onestep::record::video::find_adapter().is_err() {
         eprintln!("skipped: it needs xvfb-run and a Vulkan driver");
@@ -195,17 +209,18 @@ fn a_window_opens_and_closes_under_an_invisible_display() {
     let folder = tempfile::tempdir().unwrap();
     let picture = folder.path().join("window.png");
     let output = Command::new("xvfb-run")
-        .args(["-a", "-s", "-screen 0 480x320x24", env!("CARGO_BIN_EXE_onestep")])
-        .args(["play", "lift", "--agent", "zero", "--size", "480x320", "--after", "0.1", "--screenshot"])
+        .args(["-a", "-s", "-screen 0 640x360x24", env!("CARGO_BIN_EXE_onestep")])
+        .args(["play", "lift", "--agent", "zero", "--size", "640x360", "--steps", "8", "--film", "--screenshot"])
         .arg(&picture)
+        .arg("--films")
+        .arg(folder.path())
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    assert_eq!(size_of_png(&picture), (480, 320));
-}
-
-fn size_of_png(path: &Path) -> (u32, u32) {
-    let bytes = std::fs::read(path).unwrap();
-    let number = |at: usize| u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap());
-    (number(16), number(20))
+    let shown = Frame::read_png(&picture).unwrap();
+    assert_eq!((shown.width, shown.height), (640, 360));
+    reference::assert_like(&shown, "window");
+    let film = std::fs::read(folder.path().join("lift-1.mp4")).unwrap();
+    assert_eq!(&film[4..8], b"ftyp");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2, "nothing half-written is left");
 }

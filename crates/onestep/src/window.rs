@@ -84,10 +84,7 @@ pub enum WindowError {
         reason: String,
     },
     /// Nothing to draw with.
-    #[error(
-        "no graphics driver: {reason}. A Vulkan driver is needed, in software is enough (Debian: \
-         mesa-vulkan-drivers); without `--window` none is needed"
-    )]
+    #[error("no window can be opened: {reason}; without `--window` no driver is needed")]
     NoDriver {
         /// What was missing.
         reason: String,
@@ -169,8 +166,13 @@ fn with_window(options: &WindowOptions) -> Result<App, WindowError> {
     std::panic::set_hook(hook);
     built.map_err(|panic| {
         let said = panic.downcast_ref::<String>().cloned();
-        let reason = said.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-        WindowError::NoDisplay { reason: reason.unwrap_or_else(|| "the window system did not answer".to_owned()) }
+        let said = said.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default();
+        tracing::debug!("the window system: {said}");
+        let reason = match std::env::var("DISPLAY") {
+            Ok(display) => format!("the display `{display}` does not answer"),
+            Err(_) => "the window system does not answer".to_owned(),
+        };
+        WindowError::NoDisplay { reason }
     })
 }
 

@@ -296,8 +296,8 @@ fn play(
         let is_still = first_episode && options.still_step == Some(step);
         let is_of_film = ended || (step - 1).is_multiple_of(options.every);
         if is_still || (is_of_film && output.wants(first_episode, ended)) {
-            if step == 1 {
-                // What a reset has spawned gets its looks in this frame, and is drawn in the next.
+            if step == 1 || frames == 0 {
+                // What was spawned since the last frame gets its looks in this one, and is drawn in the next.
                 app.update();
             }
             let (frame, labels) = capture_labelled(app)?;

@@ -172,8 +172,13 @@ fn draw_paths(
             });
             let Ok([mut others, mut chosen]) = brushes.get_many_mut([others, chosen]) else { continue };
             if paths.is_new {
-                *others.0 = Mesh3d(meshes.add(candidates_mesh(&paths.candidates, &settings.0)));
-                *chosen.0 = Mesh3d(meshes.add(chosen_mesh(&paths.candidates, &settings.0)));
+                for (brush, drawn) in [
+                    (&mut others, candidates_mesh(&paths.candidates, &settings.0)),
+                    (&mut chosen, chosen_mesh(&paths.candidates, &settings.0)),
+                ] {
+                    // The renderer has no room for a mesh without corners: a single candidate has no others.
+                    *brush.0 = drawn.map_or_else(Mesh3d::default, |mesh| Mesh3d(meshes.add(mesh)));
+                }
                 paths.is_new = false;
             }
             for (_, transform, visibility) in [&mut others, &mut chosen] {
@@ -210,7 +215,7 @@ fn tube(path: &CandidatePath, radius: f32, alpha: (f32, f32), color: LinearRgba)
     points.collect()
 }
 
-fn candidates_mesh(candidates: &[CandidatePath], settings: &CandidatesPlugin) -> Mesh {
+fn candidates_mesh(candidates: &[CandidatePath], settings: &CandidatesPlugin) -> Option<Mesh> {
     let mut mesh = TubeMesh::default();
     let radius = settings.radius_meters;
     for path in candidates.iter().filter(|path| !path.chosen) {
@@ -219,10 +224,10 @@ fn candidates_mesh(candidates: &[CandidatePath], settings: &CandidatesPlugin) ->
             mesh.ball(*end, 1.9 * radius, path.color.with_alpha(0.9));
         }
     }
-    mesh.build()
+    (!mesh.is_empty()).then(|| mesh.build())
 }
 
-fn chosen_mesh(candidates: &[CandidatePath], settings: &CandidatesPlugin) -> Mesh {
+fn chosen_mesh(candidates: &[CandidatePath], settings: &CandidatesPlugin) -> Option<Mesh> {
     let mut mesh = TubeMesh::default();
     let radius = settings.chosen_radius_meters;
     for path in candidates.iter().filter(|path| path.chosen) {
@@ -234,7 +239,7 @@ fn chosen_mesh(candidates: &[CandidatePath], settings: &CandidatesPlugin) -> Mes
             mesh.ball(*point, size * radius, path.color);
         }
     }
-    mesh.build()
+    (!mesh.is_empty()).then(|| mesh.build())
 }
 
 /// What the colours of an agent's candidates mean, for films and pictures.

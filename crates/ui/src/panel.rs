@@ -229,6 +229,8 @@ fn style(ctx: &egui::Context, panel: &Panel) {
     ctx.all_styles_mut(|style| {
         style.spacing.item_spacing = egui::vec2(6.0, 5.0);
         style.spacing.button_padding = egui::vec2(8.0, 4.0);
+        // Units and hints are read, too.
+        style.visuals.weak_text_alpha = 0.85;
         for widget in [
             &mut style.visuals.widgets.inactive,
             &mut style.visuals.widgets.hovered,

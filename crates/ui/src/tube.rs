@@ -89,6 +89,12 @@ impl TubeMesh {
         }
     }
 
+    /// Whether there is nothing in it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.indices.is_empty()
+    }
+
     /// The mesh.
     #[must_use]
     pub fn build(self) -> Mesh {

@@ -159,9 +159,9 @@ fn draw_scene(app: &mut App, is_active: bool) {
     world.query_filtered::<&mut Camera, With<OrbitCamera>>().single_mut(world).unwrap().is_active = is_active;
 }
 
-/// Clicks down the first column of the panel until `is_hit`; returns where.
-fn find_button(app: &mut App, is_hit: impl Fn(&App) -> bool) -> egui::Pos2 {
-    let x = (WIDTH - 336 + 50) as f32;
+/// Clicks down a column of the panel until `is_hit`; returns where.
+fn find_button(app: &mut App, column: u32, is_hit: impl Fn(&App) -> bool) -> egui::Pos2 {
+    let x = (WIDTH - 336 + column) as f32;
     let hit = (40..200).step_by(8).map(|y| egui::pos2(x, y as f32)).find(|at| {
         click(app, *at);
         is_hit(app)
@@ -214,7 +214,7 @@ fn a_click_on_the_button_changes_what_it_says() {
     let Some(mut app) = app(Panel::default()) else { return };
     let before = picture(&mut app);
     // The first button in the column under the title is the one that pauses and goes on.
-    let at = find_button(&mut app, |app| !app.world().resource::<Pace>().paused);
+    let at = find_button(&mut app, 50, |app| !app.world().resource::<Pace>().paused);
     let after = picture(&mut app);
     let changed = |row: u32| {
         let part = |frame: &Frame| {
@@ -241,8 +241,8 @@ fn the_button_records_a_film_and_the_world_does_not_notice() {
     let folder = tempfile::tempdir().unwrap();
     let Some(mut app) = app_with_films(Panel::default(), folder.path()) else { return };
     let is_recording = |app: &App| app.world().resource::<Recorder>().is_recording();
-    // The button below the one that pauses.
-    let at = find_button(&mut app, is_recording);
+    // In the row of the one that pauses.
+    let at = find_button(&mut app, 200, is_recording);
     app.world_mut().resource_mut::<Pace>().paused = true;
     let path = app.world().resource::<Recorder>().path().unwrap().to_owned();
     assert_eq!(path, folder.path().join("lift-1.mp4"));

@@ -41,6 +41,9 @@ pub(super) struct PlayArgs {
 
 pub(super) fn play(args: &PlayArgs) -> Result<()> {
     stop::listen().context("cannot listen for Ctrl-C")?;
+    if args.candidates == Some(0) {
+        anyhow::bail!("--candidates is 0; a policy needs at least one to choose from");
+    }
     let (mut config, role) = player(args)?;
     let recorder = match &args.out {
         Some(path) => Some(open_recorder(path, &config.task)?),

@@ -92,6 +92,12 @@ pub(super) fn record(args: &RecordArgs) -> Result<()> {
             MAX_TILES / views.len().max(1)
         );
     }
+    if args.episodes == 0 {
+        bail!("--episodes is 0; a film needs at least one");
+    }
+    if args.candidates == Some(0) {
+        bail!("--candidates is 0; a policy needs at least one to choose from");
+    }
     let (folder, mut config) = RunFolder::open(&args.run).map_err(RunError::from)?;
     let policy = load_policy(&config, &folder)?;
     config.seed = args.seed.unwrap_or(config.seed);

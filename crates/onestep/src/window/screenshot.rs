@@ -77,6 +77,9 @@ fn ask(
 ) {
     /// Steps that are asked for in one frame.
     const STEPS: u64 = 4;
+    if matches!(wanted.screenshot.after, After::Steps(_)) {
+        pace.paused = true;
+    }
     if wanted.is_asked || wanted.whole_frames.load(Ordering::Relaxed) < FRAMES {
         return;
     }
@@ -86,7 +89,6 @@ fn ask(
             now - *wanted.since.get_or_insert(now) >= secs
         }
         After::Steps(steps) => {
-            pace.paused = true;
             let left = steps.saturating_sub(times.map_or(steps, |times| times.ticks()));
             (0..left.min(STEPS)).for_each(|_| pace.single_tick());
             wanted.settled = if left == 0 { wanted.settled + 1 } else { 0 };

@@ -26,7 +26,6 @@ pub(super) fn all(ui: &mut Ui, facts: &Facts, knobs: &mut Knobs) {
     header(ui, facts, knobs);
     ui.separator();
     transport(ui, knobs);
-    film(ui, knobs);
     agent(ui, facts, knobs);
     ui.separator();
     progress(ui, facts);
@@ -62,21 +61,34 @@ fn header(ui: &mut Ui, facts: &Facts, knobs: &mut Knobs) {
 }
 
 fn transport(ui: &mut Ui, knobs: &mut Knobs) {
-    let Some(pace) = &mut knobs.pace else { return };
+    const HEIGHT: f32 = 26.0;
+    let film = knobs.filming.as_mut().zip(knobs.film.as_ref());
     ui.horizontal(|ui| {
-        let label = if pace.paused { "▶ Run" } else { "⏸ Pause" };
-        if ui.add_sized([86.0, 26.0], egui::Button::new(label)).on_hover_text("P").clicked() {
-            pace.toggle();
-        }
-        if ui.add_sized([70.0, 26.0], egui::Button::new("⏭ Step")).on_hover_text("one tick (full stop)").clicked() {
-            pace.single_tick();
+        if let Some(pace) = &mut knobs.pace {
+            let label = if pace.paused { "▶ Run" } else { "⏸ Pause" };
+            if ui.add_sized([78.0, HEIGHT], egui::Button::new(label)).on_hover_text("P").clicked() {
+                pace.toggle();
+            }
+            let step = ui.add_sized([64.0, HEIGHT], egui::Button::new("⏭ Step"));
+            if step.on_hover_text("one tick (full stop)").clicked() {
+                pace.single_tick();
+            }
         }
         if let Some(save) = &mut knobs.save
-            && ui.add_sized([70.0, 26.0], egui::Button::new("💾 Save")).on_hover_text("Ctrl S").clicked()
+            && ui.add_sized([64.0, HEIGHT], egui::Button::new("💾 Save")).on_hover_text("Ctrl S").clicked()
         {
             save.wanted = true;
         }
+        if let Some((filming, recorder)) = film {
+            let label = if recorder.is_recording() { "⏹ Stop" } else { "⏺ Record" };
+            let button = ui.add_sized([78.0, HEIGHT], egui::Button::new(label));
+            if button.on_hover_text("a film of the scene (V)").clicked() {
+                filming.toggle();
+            }
+        }
     });
+    film_line(ui, knobs);
+    let Some(pace) = &mut knobs.pace else { return };
     ui.horizontal(|ui| {
         ui.label("Speed");
         ui.spacing_mut().item_spacing.x = 2.0;
@@ -95,24 +107,21 @@ fn transport(ui: &mut Ui, knobs: &mut Knobs) {
     });
 }
 
-/// A film of the scene: on and off, and where it goes.
-fn film(ui: &mut Ui, knobs: &mut Knobs) {
-    let (Some(filming), Some(recorder)) = (&mut knobs.filming, &knobs.film) else { return };
+/// Where the film goes, or went.
+fn film_line(ui: &mut Ui, knobs: &Knobs) {
+    let (Some(filming), Some(recorder)) = (&knobs.filming, &knobs.film) else { return };
     let name = |path: &std::path::Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    ui.horizontal(|ui| {
-        let label = if recorder.is_recording() { "⏹ Stop" } else { "⏺ Record" };
-        if ui.add_sized([86.0, 26.0], egui::Button::new(label)).on_hover_text("a film of the scene (V)").clicked() {
-            filming.toggle();
-        }
-        if let Some(path) = recorder.path() {
+    if let Some(path) = recorder.path() {
+        ui.horizontal(|ui| {
             let secs = recorder.film_secs();
             let time = format!("● {:.0}:{:02.0}", (secs / 60.0).floor(), (secs % 60.0).floor());
             ui.label(RichText::new(time).strong().color(RED));
             ui.label(name(path)).on_hover_text(path.display().to_string());
-        } else if let Some(path) = filming.last() {
-            ui.label(RichText::new(name(path)).weak()).on_hover_text(path.display().to_string());
-        }
-    });
+        });
+    } else if let Some(path) = filming.last() {
+        let text = RichText::new(format!("filmed {}", name(path))).weak();
+        ui.label(text).on_hover_text(path.display().to_string());
+    }
 }
 
 fn agent(ui: &mut Ui, facts: &Facts, knobs: &mut Knobs) {

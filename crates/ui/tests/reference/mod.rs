@@ -17,7 +17,7 @@ pub const MEAN: f64 = 2.0;
 pub const PART: f64 = 9.0;
 
 fn file(name: &str) -> PathBuf {
-    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/reference")).join(format!("{name}.png"))
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../ui/tests/reference")).join(format!("{name}.png"))
 }
 
 /// How far a picture is from the reference of this name.
@@ -32,6 +32,7 @@ pub fn difference(frame: &Frame, name: &str) -> Difference {
     })
 }
 
+#[allow(dead_code, reason = "not every test file asks")]
 /// Whether a picture passes for the reference of this name.
 pub fn is_like(frame: &Frame, name: &str) -> bool {
     let difference = difference(frame, name);
