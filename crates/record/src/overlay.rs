@@ -167,12 +167,13 @@ fn letters(tile: Tile) -> u32 {
 fn draw_scale(area: &Area<'_>, tile: Tile, scale: &ColorScale) -> Result<(), Box<dyn std::error::Error>> {
     let unit = letters(tile) as i32;
     let (margin, width, height) = (unit / 2, 14 * unit, unit / 2);
-    let left = tile.x as i32 + 2 * margin;
-    let bottom = (tile.y + tile.height) as i32 - margin;
-    let corner = (left + width + margin, bottom);
-    let title = bottom - 3 * unit - margin;
-    area.draw(&Rectangle::new([(left - margin, title - unit), corner], BLACK.mix(0.55).filled()))?;
-    let bar = title + unit / 2 + margin / 2;
+    // From below: numbers, bar, title.
+    let (left, bottom) = (tile.x as i32 + 2 * margin, (tile.y + tile.height) as i32 - margin);
+    let numbers = bottom - unit * 4 / 5;
+    let bar = numbers - unit - height;
+    let title = bar - unit * 4 / 5;
+    let corners = [(left - margin, title - unit), (left + width + margin, bottom)];
+    area.draw(&Rectangle::new(corners, BLACK.mix(0.55).filled()))?;
     let last = scale.colors.len().saturating_sub(1).max(1);
     for column in 0..width {
         // Between two colours there is a mixture, so that a few of them make an even scale.
@@ -192,8 +193,7 @@ fn draw_scale(area: &Area<'_>, tile: Tile, scale: &ColorScale) -> Result<(), Box
         let style = font.color(&WHITE).pos(Pos::new(place, VPos::Center));
         area.draw(&Text::new(text.to_owned(), (x, y), style))
     };
-    text(&scale.title, left, title - unit / 4, HPos::Left)?;
-    let numbers = bar + height + unit;
+    text(&scale.title, left, title, HPos::Left)?;
     text(&format!("{:.2}", scale.low), left, numbers, HPos::Left)?;
     text(&format!("{:.2}", scale.high), left + width, numbers, HPos::Right)?;
     if let Some((name, value)) = &scale.mark {

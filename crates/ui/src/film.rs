@@ -114,7 +114,10 @@ fn switch(
     }
     let path = filming.free_path();
     match recorder.start(&path) {
-        Ok(()) => notice.tell(format!("a film of the scene goes to {}", path.display())),
+        Ok(()) => {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            notice.tell(format!("a film of the scene: {name}"));
+        }
         Err(error) => notice.complain(error.to_string()),
     }
 }

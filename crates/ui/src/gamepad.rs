@@ -35,20 +35,10 @@ impl PadInput {
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {
-            Self::Stick(GamepadAxis::LeftStickX, sign) if sign > 0.0 => "left stick →",
-            Self::Stick(GamepadAxis::LeftStickX, _) => "left stick ←",
-            Self::Stick(GamepadAxis::LeftStickY, sign) if sign > 0.0 => "left stick ↑",
-            Self::Stick(GamepadAxis::LeftStickY, _) => "left stick ↓",
-            Self::Stick(GamepadAxis::RightStickX, sign) if sign > 0.0 => "right stick →",
-            Self::Stick(GamepadAxis::RightStickX, _) => "right stick ←",
-            Self::Stick(GamepadAxis::RightStickY, sign) if sign > 0.0 => "right stick ↑",
-            Self::Stick(GamepadAxis::RightStickY, _) => "right stick ↓",
+            Self::Stick(GamepadAxis::LeftStickX | GamepadAxis::LeftStickY, _) => "left stick",
+            Self::Stick(GamepadAxis::RightStickX | GamepadAxis::RightStickY, _) => "right stick",
             Self::Stick(..) => "stick",
-            Self::Cross(GamepadButton::DPadUp) => "cross ↑",
-            Self::Cross(GamepadButton::DPadDown) => "cross ↓",
-            Self::Cross(GamepadButton::DPadLeft) => "cross ←",
-            Self::Cross(GamepadButton::DPadRight) => "cross →",
-            Self::Cross(_) => "button",
+            Self::Cross(_) => "cross",
         }
     }
 
@@ -75,6 +65,7 @@ pub(crate) const PAUSE: GamepadButton = GamepadButton::Start;
 pub(crate) const NEW_EPISODE: GamepadButton = GamepadButton::RightTrigger;
 const FINE: GamepadButton = GamepadButton::LeftTrigger;
 const CLOSE_HAND: GamepadButton = GamepadButton::RightTrigger2;
+const OTHER_ARM: GamepadButton = GamepadButton::RightThumb;
 const OPEN_HAND: GamepadButton = GamepadButton::LeftTrigger2;
 
 /// The buttons and what they do, for the help on the screen; sticks and cross are in the bindings.
@@ -113,6 +104,9 @@ pub(crate) fn read_pads(
         }
         if pad.pressed(FINE) {
             control.be_fine();
+        }
+        if pad.just_pressed(OTHER_ARM) {
+            control.next_arm();
         }
         if pad.just_pressed(HAND) {
             control.toggle_gripper();

@@ -184,6 +184,28 @@ impl HumanControl {
         }
     }
 
+    /// Closes or opens the gripper.
+    pub fn set_gripper(&mut self, closed: bool) {
+        if let Some(own) = self.gripper_closed.get_mut(self.arm) {
+            *own = closed;
+        }
+    }
+
+    /// Adds to what the keys say about a number of the action, -1 to 1; a tap counts until the next tick.
+    pub(crate) fn push(&mut self, index: usize, value: f32, is_tap: bool) {
+        if let Some(held) = self.held.get_mut(index) {
+            *held += value;
+        }
+        if is_tap && let Some(tapped) = self.tapped.get_mut(index) {
+            *tapped = value;
+        }
+    }
+
+    /// Makes movements smaller until the keys are read again.
+    pub(crate) fn be_fine(&mut self) {
+        self.is_fine = true;
+    }
+
     /// How many arms the selected agent has that keys can move.
     #[must_use]
     pub fn arms(&self) -> usize {
@@ -207,26 +229,6 @@ fn name_for(arm: usize, name: &str) -> Option<&str> {
     match name.strip_prefix("robot").and_then(|rest| rest.split_once('_')) {
         Some((number, own)) => (number.parse() == Ok(arm)).then_some(own),
         None => Some(name),
-    }
-
-    /// Closes or opens the gripper.
-    pub fn set_gripper(&mut self, closed: bool) {
-        self.gripper_closed = closed;
-    }
-
-    /// Adds to what the keys say about a number of the action, -1 to 1; a tap counts until the next tick.
-    pub(crate) fn push(&mut self, index: usize, value: f32, is_tap: bool) {
-        if let Some(held) = self.held.get_mut(index) {
-            *held += value;
-        }
-        if is_tap && let Some(tapped) = self.tapped.get_mut(index) {
-            *tapped = value;
-        }
-    }
-
-    /// Makes movements smaller until the keys are read again.
-    pub(crate) fn be_fine(&mut self) {
-        self.is_fine = true;
     }
 }
 

@@ -20,8 +20,8 @@ use onestep_record::{demonstrations::DemonstrationRecorder, recorder::Recorder};
 use onestep_sim::Arena;
 
 use crate::{
-    Binding, Filming, HumanControl, InputCapture, Notice, OrbitCamera, Pace, RunStatus, SaveRequest, ShowHelp,
-    ShownCandidates, gamepad, human::AgentState, value_color,
+    Filming, HumanControl, InputCapture, Notice, OrbitCamera, Pace, RunStatus, SaveRequest, ShowHelp, ShownCandidates,
+    gamepad, human::AgentState, value_color,
 };
 use history::History;
 
@@ -298,7 +298,7 @@ fn legend(ctx: &egui::Context, free: egui::Rect, facts: &Facts) {
 fn notice(ctx: &egui::Context, free: egui::Rect, knobs: &Knobs) {
     let recording = knobs.recorder.as_ref().map(|recorder| {
         format!(
-            "● recording  {} kept  {} discarded  {} steps{}",
+            "⏺ recording  {} kept  {} discarded  {} steps{}",
             recorder.kept(),
             recorder.discarded(),
             recorder.steps(),
@@ -319,60 +319,73 @@ fn notice(ctx: &egui::Context, free: egui::Rect, knobs: &Knobs) {
     });
 }
 
-/// The keys, with those of the arm at hand.
+/// The keys, with those of the arm at hand, in two columns: a small window has few rows.
 fn help(ctx: &egui::Context, free: egui::Rect, knobs: &Knobs) {
+    type Rows = Vec<(String, String)>;
+    let rows = |rows: &[(&str, &str)]| -> Rows {
+        rows.iter().map(|(key, effect)| ((*key).to_owned(), (*effect).to_owned())).collect()
+    };
+    let section = |ui: &mut Ui, title: &str, rows: &Rows| {
+        ui.label(RichText::new(title).strong());
+        egui::Grid::new(title).num_columns(2).spacing([14.0, 2.0]).show(ui, |ui| {
+            for (key, effect) in rows {
+                ui.label(RichText::new(key).monospace());
+                ui.label(effect);
+                ui.end_row();
+            }
+        });
+        ui.add_space(4.0);
+    };
+    let has_pad = !knobs.pads.is_empty();
+    // Both directions of a movement share a row.
+    let mut arm: Rows = knobs
+        .control
+        .bindings()
+        .chunks(2)
+        .map(|pair| {
+            let labels: Vec<_> = pair.iter().map(|binding| binding.label).collect();
+            let effects: Vec<_> = pair.iter().map(|binding| binding.effect.as_str()).collect();
+            let pad = pair.first().filter(|_| has_pad).map_or(String::new(), |b| format!("  {}", b.pad.label()));
+            (format!("{}{pad}", labels.join("  ")), effects.join(", "))
+        })
+        .collect();
+    if knobs.control.gripper().is_some() {
+        arm.push(("Space".to_owned(), "close, open".to_owned()));
+    }
+    if knobs.control.arms() > 1 {
+        arm.push(("X".to_owned(), "other arm".to_owned()));
+    }
+    arm.extend(rows(&[("Shift", "finer"), ("T", "take over, give back")]));
+    let time = rows(&[
+        ("P  .", "pause, one step"),
+        ("[  ]", "slower, faster"),
+        ("R", "new episode"),
+        ("Ctrl S", "save"),
+        ("V", "film the scene, on and off"),
+        ("F1  H", "panel, this help"),
+    ]);
+    let camera = rows(&[("drag, arrows", "around"), ("right drag", "move"), ("wheel", "nearer"), ("Home", "back")]);
     card(ctx, "onestep help", Align2::LEFT_TOP, free.left_top() + egui::vec2(14.0, 14.0), |ui| {
-        let section = |ui: &mut Ui, title: &str, rows: &[(String, String)]| {
-            ui.label(RichText::new(title).strong());
-            egui::Grid::new(title).num_columns(2).spacing([14.0, 2.0]).show(ui, |ui| {
-                for (key, effect) in rows {
-                    ui.label(RichText::new(key).monospace());
-                    ui.label(effect);
-                    ui.end_row();
+        ui.horizontal_top(|ui| {
+            ui.vertical(|ui| {
+                section(ui, "Act by hand", &arm);
+                if has_pad {
+                    section(ui, "Gamepad", &rows(&gamepad::HELP));
+                } else {
+                    section(ui, "Camera", &camera);
                 }
             });
-            ui.add_space(4.0);
-        };
-        let rows = |rows: &[(&str, &str)]| -> Vec<(String, String)> {
-            rows.iter().map(|(key, effect)| ((*key).to_owned(), (*effect).to_owned())).collect()
-        };
-        let has_pad = !knobs.pads.is_empty();
-        let label = |binding: &Binding| match has_pad {
-            true => format!("{}, {}", binding.label, binding.pad.label()),
-            false => binding.label.to_owned(),
-        };
-        let mut arm: Vec<_> = knobs.control.bindings().iter().map(|key| (label(key), key.effect.clone())).collect();
-        if knobs.control.gripper().is_some() {
-            arm.push(("Space".to_owned(), "close, open".to_owned()));
-            if knobs.control.arms() > 1 {
-                arm.push(("X".to_owned(), "other arm".to_owned()));
-            }
-        }
-        arm.extend(rows(&[("Shift", "finer"), ("T", "take over, give back")]));
-        section(ui, "Act by hand", &arm);
-        section(
-            ui,
-            "Time and episodes",
-            &rows(&[
-                ("P  .", "pause, one step"),
-                ("[  ]", "slower, faster"),
-                ("R", "new episode"),
-                ("Ctrl S", "save"),
-                ("V", "film the scene, on and off"),
-                ("F1  H", "panel, this help"),
-            ]),
-        );
-        section(
-            ui,
-            "Camera",
-            &rows(&[("drag, arrows", "around"), ("right drag", "move"), ("wheel", "nearer"), ("Home", "back")]),
-        );
-        if knobs.recorder.is_some() {
-            let keys = [("→", "keep the episode"), ("←", "discard it"), ("Esc", "end")];
-            section(ui, "Demonstrations", &rows(&keys));
-        }
-        if has_pad {
-            section(ui, "Gamepad", &rows(&gamepad::HELP));
-        }
+            ui.add_space(10.0);
+            ui.vertical(|ui| {
+                section(ui, "Time and episodes", &time);
+                if has_pad {
+                    section(ui, "Camera", &camera);
+                }
+                if knobs.recorder.is_some() {
+                    let keys = [("→", "keep the episode"), ("←", "discard it"), ("Esc", "end")];
+                    section(ui, "Demonstrations", &rows(&keys));
+                }
+            });
+        });
     });
 }

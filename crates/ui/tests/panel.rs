@@ -13,6 +13,7 @@ use std::path::Path;
 
 use bevy::{
     camera::RenderTarget,
+    input::gamepad::Gamepad,
     light::DirectionalLightShadowMap,
     prelude::*,
     render::{
@@ -181,9 +182,12 @@ fn the_window_looks_as_it_did() {
 
     app.world_mut().resource_mut::<Panel>().dark = false;
     app.world_mut().resource_mut::<ShowHelp>().0 = true;
+    let pad = app.world_mut().spawn(Gamepad::default()).id();
     app.update();
     let light = picture(&mut app);
     reference::assert_like(&light, "panel-light-help");
+    app.world_mut().despawn(pad);
+    *app.world_mut().resource_mut::<Notice>() = Notice::default();
     app.world_mut().resource_mut::<Panel>().open = false;
     app.world_mut().resource_mut::<ShowHelp>().0 = false;
     app.update();

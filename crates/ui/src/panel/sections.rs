@@ -114,7 +114,7 @@ fn film_line(ui: &mut Ui, knobs: &Knobs) {
     if let Some(path) = recorder.path() {
         ui.horizontal(|ui| {
             let secs = recorder.film_secs();
-            let time = format!("● {:.0}:{:02.0}", (secs / 60.0).floor(), (secs % 60.0).floor());
+            let time = format!("⏺ {:.0}:{:02.0}", (secs / 60.0).floor(), (secs % 60.0).floor());
             ui.label(RichText::new(time).strong().color(RED));
             ui.label(name(path)).on_hover_text(path.display().to_string());
         });
