@@ -210,7 +210,8 @@ fn a_window_opens_shows_the_scene_and_keeps_its_film_when_it_closes() {
     let picture = folder.path().join("window.png");
     let output = Command::new("xvfb-run")
         .args(["-a", "-s", "-screen 0 640x360x24", env!("CARGO_BIN_EXE_onestep")])
-        .args(["play", "lift", "--agent", "zero", "--size", "640x360", "--steps", "8", "--film", "--screenshot"])
+        .args(["play", "lift", "--agent", "zero", "--size", "640x360", "--no-panel", "--steps", "8", "--film"])
+        .arg("--screenshot")
         .arg(&picture)
         .arg("--films")
         .arg(folder.path())

@@ -70,13 +70,13 @@ const OPEN_HAND: GamepadButton = GamepadButton::LeftTrigger2;
 
 /// The buttons and what they do, for the help on the screen; sticks and cross are in the bindings.
 pub(crate) const HELP: [(&str, &str); 8] = [
-    ("A ✕ (lower)", "close, open the hand"),
+    ("A, lower", "close, open the hand"),
     ("R2, L2", "close, open"),
     ("L1", "finer"),
-    ("X □ (left)", "take over, give back"),
+    ("X, left", "take over, give back"),
     ("Start", "pause"),
     ("R1", "new episode"),
-    ("Y △, B ○", "keep, discard the episode"),
+    ("Y, B", "keep, discard the episode"),
     ("Select", "end the recording"),
 ];
 
