@@ -225,7 +225,7 @@ pub fn task(name: &str) -> Result<Arc<dyn Task>, SimError> {
                 .chain(&MANIP_TASKS)
                 .map(|known| (strsim::damerau_levenshtein(known, &name.to_lowercase()), known))
                 .min()
-                .filter(|(distance, known)| *distance <= known.len().div_ceil(2));
+                .filter(|(distance, known)| *distance <= known.len().div_ceil(3));
             Err(SimError::UnknownTask {
                 name: name.to_owned(),
                 known: tasks().join(", "),
