@@ -220,7 +220,25 @@ fn gone() -> LearnError {
 /// itself.
 fn own_pool() -> Result<ThreadPool, rayon::ThreadPoolBuildError> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    ThreadPoolBuilder::new().num_threads((cores - 1).max(1)).thread_name(|k| format!("learner {k}")).build()
+    ThreadPoolBuilder::new()
+        .num_threads((cores - 1).max(1))
+        .thread_name(|k| format!("learner {k}"))
+        .start_handler(|_| give_way())
+        .build()
+}
+
+/// Lets threads of frames go first where they share a core with the calling thread: without it a selection that the
+/// common pool deals out to this core waits for the end of a slice of time, a few milliseconds.
+fn give_way() {
+    // On Linux niceness is a thread's own, elsewhere it would be the whole program's.
+    #[cfg(target_os = "linux")]
+    {
+        /// Of at most 19.
+        const NICENESS: i32 = 15;
+        if let Err(error) = rustix::process::nice(NICENESS) {
+            tracing::debug!("the learner keeps the priority of frames: {error}");
+        }
+    }
 }
 
 impl Drop for BackgroundLearner {
