@@ -268,12 +268,6 @@ impl SimArena {
         self.arm().map(ArmModel::view)
     }
 
-    /// The gripper's command: -1 open, 1 closed.
-    #[must_use]
-    pub fn gripper_command(&self) -> Option<f64> {
-        self.arm().map(ArmModel::gripper_command)
-    }
-
     /// Linear (m/s) and angular velocity (rad/s) of the `index`-th free object, Z up, if there is one.
     #[must_use]
     pub fn object_velocity(&self, index: usize) -> Option<(Vec3, Vec3)> {
@@ -290,21 +284,24 @@ impl SimArena {
         }
     }
 
-    /// Where the grip site of an arm would go under a chunk of actions, one point per action, in Bevy's frame (Y up),
-    /// relative to the arena's origin. For drawing candidates: the controller's own law on the arm's mass matrix in
-    /// coarse steps, without the physics world, so without contacts. Nothing for a task without an arm.
+    /// Where the grip site of each arm would go under a chunk of actions, in Bevy's frame (Y up), relative to the
+    /// arena's origin: for each arm where it is, and a point after each action. For drawing candidates: the
+    /// controller's own law on the arm's mass matrix in coarse steps, without the physics world, so without contacts.
+    /// Nothing for a task without an arm.
     ///
     /// # Shapes
-    /// `actions`: `[h, 7]`, flat.
+    /// `actions`: `[h, action_dim]`, flat. What is left of an action that is not whole is ignored.
     #[must_use]
-    pub fn predict_path(&self, actions: &[f32]) -> Vec<Vec3> {
-        self.arm().map_or_else(Vec::new, |arm| arm.predict_path(actions))
+    pub fn predict_paths(&self, actions: &[f32]) -> Vec<Vec<Vec3>> {
+        let ways = self.model.predict_paths(actions);
+        let from = self.model.grip_sites();
+        from.into_iter().zip(ways).map(|(site, way)| std::iter::once(site).chain(way).collect()).collect()
     }
 
-    /// The grip site of an arm in Bevy's frame, relative to the arena's origin.
+    /// The grip site of the first arm in Bevy's frame, relative to the arena's origin.
     #[must_use]
     pub fn grip_site(&self) -> Option<Vec3> {
-        self.model.grip_site()
+        self.model.grip_sites().first().copied()
     }
 }
 

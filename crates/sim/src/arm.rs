@@ -131,12 +131,6 @@ impl ArmModel {
         }
     }
 
-    /// The first gripper's command: -1 open, 1 closed.
-    #[must_use]
-    pub fn gripper_command(&self) -> f64 {
-        self.arms.first().map_or(0.0, |arm| arm.gripper.command_value())
-    }
-
     /// Adds `velocity` (m/s, Z up) to the velocity of the `index`-th object.
     pub fn push_object(&mut self, index: usize, velocity: Vec3) {
         self.world.push(index, velocity);
@@ -148,19 +142,13 @@ impl ArmModel {
         self.world.object_velocity(index)
     }
 
-    /// Where the first grip site would go under a chunk of actions; see
-    /// [`SimArena::predict_path`](crate::SimArena::predict_path).
-    #[must_use]
-    pub fn predict_path(&self, actions: &[f32]) -> Vec<Vec3> {
-        let Some(arm) = self.arms.first() else { return Vec::new() };
+    /// Where one arm's grip site would be after each of its commands, in Bevy's frame.
+    fn predict_path<'a>(&self, arm: &Arm, commands: impl Iterator<Item = &'a [f32; ACTION_DIM]>) -> Vec<Vec3> {
         let dt = self.task.scene().physics.control_period_secs / f64::from(PREDICTION_SUBSTEPS);
         let (mut positions, mut velocities, mut pose) = (arm.joints.positions, arm.joints.velocities, arm.pose);
-        let (parts, _) = actions.as_chunks::<ACTION_DIM>();
-        parts
-            .iter()
-            .step_by(self.arms.len())
-            .map(|action| {
-                let goal = Goal::new(&self.robot.controller, &pose, &action.map(|value| value.clamp(-1.0, 1.0)));
+        commands
+            .map(|command| {
+                let goal = Goal::new(&self.robot.controller, &pose, &command.map(|value| value.clamp(-1.0, 1.0)));
                 for _ in 0..PREDICTION_SUBSTEPS {
                     let torques = arm.controller.torques(&arm.chain, &pose, &goal, &positions, &velocities, dt);
                     let accelerations = torques.free_accelerations();
@@ -175,12 +163,6 @@ impl ArmModel {
                 frames::to_bevy(pose.site.as_vec3())
             })
             .collect()
-    }
-
-    /// The first grip site in Bevy's frame, relative to the arena's origin.
-    #[must_use]
-    pub fn grip_site(&self) -> Vec3 {
-        frames::to_bevy(self.view().arm().grip_site.as_vec3())
     }
 }
 
@@ -308,6 +290,19 @@ impl Model for ArmModel {
 
     fn expert(&self, memory: &mut ExpertMemory) -> Option<Vec<f32>> {
         self.task.expert(&self.view(), memory)
+    }
+
+    fn grip_sites(&self) -> Vec<Vec3> {
+        self.arms.iter().map(|arm| frames::to_bevy(arm.pose.site.as_vec3())).collect()
+    }
+
+    fn predict_paths(&self, actions: &[f32]) -> Vec<Vec<Vec3>> {
+        // An action is the arms' commands one after the other.
+        let (commands, _) = actions.as_chunks::<ACTION_DIM>();
+        let whole = commands.len() - commands.len() % self.arms.len().max(1);
+        let commands = commands.get(..whole).unwrap_or_default();
+        let of_arm = |(i, arm)| self.predict_path(arm, commands.iter().skip(i).step_by(self.arms.len()));
+        self.arms.iter().enumerate().map(of_arm).collect()
     }
 
     fn as_arm(&self) -> Option<&ArmModel> {

@@ -184,10 +184,6 @@ impl GripperController {
         }
     }
 
-    pub(crate) fn command_value(&self) -> f64 {
-        self.command
-    }
-
     /// Force on one finger for a physics step of `dt`, towards opening. Viscous friction is the physics engine's.
     pub(crate) fn force(&self, position: f64, velocity: f64, dt: f64) -> f64 {
         let s = &self.settings;

@@ -79,9 +79,15 @@ pub trait Model: Send + Sync + 'static {
         None
     }
 
-    /// The point between the fingers in Bevy's frame, relative to the arena's origin, if there are fingers.
-    fn grip_site(&self) -> Option<Vec3> {
-        self.as_arm().map(ArmModel::grip_site)
+    /// The points between the fingers of each hand in Bevy's frame, relative to the arena's origin.
+    fn grip_sites(&self) -> Vec<Vec3> {
+        Vec::new()
+    }
+
+    /// Where each of [`Model::grip_sites`] would be after each action of a chunk: one list per hand. The chunk has
+    /// whole actions of the length of the task's space.
+    fn predict_paths(&self, _actions: &[f32]) -> Vec<Vec<Vec3>> {
+        Vec::new()
     }
 }
 

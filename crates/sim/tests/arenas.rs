@@ -6,7 +6,7 @@ use bevy::app::{App, FixedUpdate};
 use bevy::ecs::prelude::*;
 use onestep_agent::{derive_seed, prelude::*};
 use onestep_sim::memory::require_memory;
-use onestep_sim::{Arena, ExpertNoise, Robot, SimError, SimPlugin, task, tasks};
+use onestep_sim::{Arena, ExpertNoise, Robot, SimArena, SimError, SimPlugin, task, tasks};
 
 const TICKS: u32 = 25;
 /// At this tick one arena starts over while the others go on.
@@ -87,4 +87,36 @@ fn arenas_that_cannot_fit_are_refused_with_numbers() {
     assert!(most * per_arena <= free && most > 65, "{most} of {per_arena} in {free}");
     let said = require_memory(&task, &robot, 1_000_000_000).unwrap_err().to_string();
     assert!(said.contains("1000000000 arenas of `lift`") && said.contains("TB"), "{said}");
+}
+
+#[test]
+fn predicted_paths_are_near_the_real_ones() {
+    for (name, arms, tolerance) in [("lift", 1, 0.002), ("transport", 2, 0.002), ("cube-single-task1", 1, 0.004)] {
+        let mut arena = SimArena::new(task(name).unwrap(), Robot::panda().unwrap(), 6);
+        let command = arena.task().spec().action.dim() / arms;
+        // Arms move differently, and what a chunk asks for changes from step to step.
+        let action = |step: usize, strength: f32| -> Vec<f32> {
+            let of_arm = |arm: usize| {
+                let sign = if arm == 0 { strength } else { -strength };
+                let mut action = vec![0.0; command];
+                action[..3].copy_from_slice(&[0.8 * sign, -0.5 * sign, 0.2 * step as f32 * strength]);
+                action
+            };
+            (0..arms).flat_map(of_arm).collect()
+        };
+        for step in 0..5 {
+            arena.step(&action(step, 0.3)).unwrap();
+        }
+        let chunk: Vec<Vec<f32>> = (0..5).map(|step| action(step, 1.0)).collect();
+        let predicted = arena.predict_paths(&chunk.concat());
+        assert_eq!(predicted.len(), arms, "{name}");
+        for (step, act) in chunk.iter().enumerate() {
+            arena.step(act).unwrap();
+            for (path, now) in predicted.iter().zip(arena.predict_paths(&[])) {
+                let error = (path[step + 1] - now[0]).length();
+                assert!(error < tolerance, "{name}, step {step}: {error} m off");
+                assert!((path[step + 1] - path[step]).length() > 2.0 * tolerance, "{name} does not move");
+            }
+        }
+    }
 }

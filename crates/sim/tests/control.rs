@@ -597,7 +597,7 @@ fn nobody_demonstrates_them() {
         assert!(!task(name).unwrap().has_expert());
         let arena = arena(name, 0);
         assert_eq!(arena.expert(&mut ExpertMemory::default()), None);
-        assert!(arena.view().is_none() && arena.grip_site().is_none() && arena.predict_path(&[0.0; 7]).is_empty());
+        assert!(arena.view().is_none() && arena.grip_site().is_none() && arena.predict_paths(&[0.0; 7]).is_empty());
         assert!(!self::arena(name, 0).set_joints(&[0.0], &[0.0]));
     }
     assert!(task("lift").unwrap().has_expert());

@@ -331,19 +331,3 @@ fn a_broken_scene_names_file_and_field() {
     let dir = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/no-such-scene.toml"));
     assert!(LiftScene::load(dir).unwrap_err().to_string().contains("no-such-scene.toml"));
 }
-
-#[test]
-fn a_predicted_path_is_near_the_real_one() {
-    let mut arena = arena(6);
-    for _ in 0..5 {
-        arena.step(&action(0, 0.5)).unwrap();
-    }
-    let chunk: Vec<[f32; ACTION_DIM]> = (0..5).map(|i| [0.8, -0.5, 0.3 * i as f32, 0.0, 0.0, 0.0, 1.0]).collect();
-    let predicted = arena.predict_path(&chunk.concat());
-    assert_eq!(predicted.len(), 5);
-    for (act, point) in chunk.iter().zip(predicted) {
-        arena.step(act).unwrap();
-        let error = (arena.grip_site().unwrap() - point).length();
-        assert!(error < 0.002, "{error} m off");
-    }
-}

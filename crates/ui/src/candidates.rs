@@ -12,7 +12,7 @@ use onestep_sim::Arena;
 
 use crate::tube::{TubeMesh, TubePoint, smooth};
 
-/// Draws the candidates of each agent as the paths that its gripper would take.
+/// Draws the candidates of each agent as the paths that its grippers would take.
 ///
 /// A path is dark where the critic expects little and bright where it expects much, see [`value_color`]; the chosen one
 /// is thick. Paths grow thin and pale towards the end of the chunk. They come from the arm's kinematics alone, so they
@@ -97,14 +97,14 @@ fn predict_paths(
             Vec::new()
         } else {
             let stride = set.q.len().div_ceil(settings.0.max_candidates.max(1)).max(1);
-            let start = arena.sim().grip_site();
             let candidates = set.actions.chunks_exact(chunk).zip(&set.q).enumerate();
             candidates
                 .filter(|(index, _)| *index == set.chosen || index.is_multiple_of(stride))
-                .map(|(index, (actions, q))| CandidatePath {
-                    points: start.into_iter().chain(arena.sim().predict_path(actions)).collect(),
-                    color: value_color(*q, low, high).to_linear(),
-                    chosen: index == set.chosen,
+                .flat_map(|(index, (actions, q))| {
+                    let color = value_color(*q, low, high).to_linear();
+                    let chosen = index == set.chosen;
+                    let paths = arena.sim().predict_paths(actions).into_iter();
+                    paths.map(move |points| CandidatePath { points, color, chosen })
                 })
                 .filter(|path| path.points.len() > 1)
                 .collect()

@@ -11,6 +11,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::ik;
+use super::oracle::ACTION_DIM;
 use super::robot::SERVO_JOINTS;
 use super::scene::{Arrangement, Bounds, color_of};
 use super::state::{ManipState, SlideState, about_z, seen_pose, yaw};
@@ -286,18 +287,29 @@ impl ManipModel {
 
     fn targets(&self, action: &[f32]) -> ServoTargets {
         let number = |index: usize| f64::from(action.get(index).copied().unwrap_or(0.0));
-        let (robot, scene) = (self.task.robot(), self.task.scene());
-        let scale = &robot.controller;
-        let way = DVec3::new(number(0), number(1), number(2)) * scale.position_scale;
-        let site = DVec3::from(scene.workspace.clamp((self.effector() + way).to_array()));
-        let hand = pointing_down(self.effector_yaw() + number(3) * scale.yaw_scale);
-        let closure = (self.closure() + number(4) * scale.gripper_scale).clamp(0.0, 1.0);
+        let robot = self.task.robot();
+        let closure = (self.closure() + number(4) * robot.controller.gripper_scale).clamp(0.0, 1.0);
         let (mass, _) = self.task.chain().mass_matrix_and_gravity(&self.pose, DVec3::ZERO);
         ServoTargets {
             inertia: std::array::from_fn(|joint| mass[joint][joint]),
-            joints: ik::solve(self.task.chain(), site, hand, &self.joints.positions),
+            joints: self.aim(action, &self.seen, &self.joints.positions),
             crank: closure * robot.gripper.crank_travel[1],
         }
+    }
+
+    /// The joint positions that an action asks for, where the arm is seen as `seen` and its joints are at `positions`.
+    fn aim(
+        &self,
+        action: &[f32],
+        seen: &ArmPose<SERVO_JOINTS>,
+        positions: &[f64; SERVO_JOINTS],
+    ) -> [f64; SERVO_JOINTS] {
+        let number = |index: usize| f64::from(action.get(index).copied().unwrap_or(0.0));
+        let scale = &self.task.robot().controller;
+        let way = DVec3::new(number(0), number(1), number(2)) * scale.position_scale;
+        let site = DVec3::from(self.task.scene().workspace.clamp((seen.site + way).to_array()));
+        let hand = pointing_down(yaw(seen.hand.rotation) + number(3) * scale.yaw_scale);
+        ik::solve(self.task.chain(), site, hand, positions)
     }
 
     fn read_state(&mut self) {
@@ -607,8 +619,24 @@ impl Model for ManipModel {
         Some(self)
     }
 
-    fn grip_site(&self) -> Option<Vec3> {
-        Some(frames::to_bevy(self.pose.site.as_vec3()))
+    fn grip_sites(&self) -> Vec<Vec3> {
+        vec![frames::to_bevy(self.pose.site.as_vec3())]
+    }
+
+    fn predict_paths(&self, actions: &[f32]) -> Vec<Vec<Vec3>> {
+        let (task, chain) = (&*self.task, self.task.chain());
+        let (mut joints, mut pose, mut seen) = (self.joints, self.pose, self.seen);
+        let (actions, _) = actions.as_chunks::<ACTION_DIM>();
+        let path = actions.iter().map(|action| {
+            let action = action.map(|value| value.clamp(-1.0, 1.0));
+            let aim = self.aim(&action, &seen, &joints.positions);
+            let (mass, holding) = chain.mass_matrix_and_gravity(&pose, self.world.gravity());
+            self.world.predict(&mut joints, &aim, &mass, &holding, task.scene().physics.substeps);
+            pose = chain.pose(&joints.positions);
+            seen = seen_pose(task.scene(), chain, &joints.positions, &joints.velocities);
+            frames::to_bevy(pose.site.as_vec3())
+        });
+        vec![path.collect()]
     }
 }
 

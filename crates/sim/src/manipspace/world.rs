@@ -13,6 +13,7 @@ use super::robot::{SERVO_JOINTS, ServoRobot};
 use super::scene::{CubeScene, ManipScene};
 use super::state::SlideState;
 use crate::kinematics::{ArmPose, RigidInertia, half_turn, pose_from_data};
+use crate::linalg::Cholesky;
 use crate::physics::{FINGERS, ROBOT, insert_box, insert_shapes, integration_parameters, robot_body, single};
 use crate::scene::{Geometry, Look, PhysicsSettings, Shape};
 
@@ -387,6 +388,33 @@ impl ServoWorld {
         self.rapier.step();
     }
 
+    /// Moves `state`'s joints by `steps` physics steps towards the servos' targets `aim`, without the engine: for the
+    /// arm alone, with the inertia and gravity's load of where it starts, without contacts and Coriolis forces.
+    pub(crate) fn predict(
+        &self,
+        state: &mut ServoState,
+        aim: &[f64; SERVO_JOINTS],
+        mass: &[[f64; SERVO_JOINTS]; SERVO_JOINTS],
+        holding: &[f64; SERVO_JOINTS],
+        steps: u32,
+    ) {
+        for _ in 0..steps {
+            let mut matrix = *mass;
+            let mut torques = [0.0; SERVO_JOINTS];
+            for (i, servo) in self.servos.iter().enumerate() {
+                let (velocity, error) = (state.velocities[i], aim[i] - state.positions[i]);
+                let (torque, damping) = servo.drive(error, velocity, mass[i][i], self.dt);
+                matrix[i][i] += self.dt * damping;
+                torques[i] = self.dt * (torque - damping * velocity - holding[i]);
+            }
+            let change = Cholesky::new(matrix, 1e-9).solve(torques);
+            for ((position, velocity), change) in state.positions.iter_mut().zip(&mut state.velocities).zip(change) {
+                *velocity += change;
+                *position += self.dt * *velocity;
+            }
+        }
+    }
+
     /// Locks or frees the slides, in their order.
     pub(crate) fn lock(&mut self, locks: impl Iterator<Item = bool>) {
         for (slide, lock) in self.slides.iter_mut().zip(locks) {
@@ -493,6 +521,11 @@ impl ServoWorld {
             }
         }
         (force.length_squared() + moment.length_squared()).sqrt()
+    }
+
+    /// Gravity, m/s².
+    pub(crate) fn gravity(&self) -> DVec3 {
+        self.rapier.gravity.as_dvec3()
     }
 
     pub(crate) fn set_gravity(&mut self, gravity: Vec3) {
