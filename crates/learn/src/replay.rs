@@ -453,6 +453,11 @@ impl Replay {
     }
 
     /// The replay as named columns, for a checkpoint.
+    /// The observations of all rows, in the order in which they are kept.
+    pub fn observations(&self) -> impl Iterator<Item = &[f32]> {
+        self.observations.chunks_exact(self.observation_dim.max(1))
+    }
+
     pub(crate) fn columns(&self) -> ReplayColumns<'_> {
         ReplayColumns {
             observations: &self.observations,

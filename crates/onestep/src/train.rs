@@ -6,8 +6,10 @@ use bevy::{ecs::message::MessageCursor, prelude::*};
 use onestep_agent::{EpisodeEnd, EpisodeFinished};
 use onestep_data::EpisodeFile;
 use onestep_learn::{
-    ComputeReport, Execution, LearnPhase, LearnerMetrics, LearnerState, PolicyHandle, Replay, checkpoint, prepare,
+    ComputeReport, Execution, LearnError, LearnPhase, LearnerMetrics, LearnerState, PolicyHandle, Replay, checkpoint,
+    prepare,
 };
+use onestep_policy::ObservationScaling;
 use onestep_record::evaluation::{EvaluationError, EvaluationReport, EvaluationRun};
 
 use crate::{
@@ -310,6 +312,12 @@ impl TrainRun {
         {
             for episode in &demonstrations.episodes {
                 replay.push_episode(episode)?;
+            }
+            // Networks that were taken over bring their own scaling.
+            if config.demonstrations.standardise_observations && config.init_from.is_none() {
+                let dim = policy.with(|learner| learner.spec().observation_dim);
+                let scaling = ObservationScaling::standardising(dim, replay.observations());
+                policy.with(|learner| learner.set_observation_scaling(Some(scaling))).map_err(LearnError::from)?;
             }
         }
         let log = folder.as_ref().map(|folder| MetricsLog::create(folder, wall_time_secs())).transpose()?;

@@ -8,16 +8,22 @@ use crate::backend::PolicyBackend;
 use crate::checkpoint::{Content, FORMAT_VERSION, Header, Naming, Reader, Writer, to_vec};
 use crate::critic::Chosen;
 use crate::host::{DeviceBatch, Host, device_error};
+use crate::learner::check_size;
 use crate::network::Network;
 use crate::optimizer::Moments;
 use crate::{
-    Batch, Candidates, Learner, Metrics, NoiseSource, Phase, PolicyError, PolicySpec, SelectRequest, Selection,
+    Batch, Candidates, Learner, Metrics, NoiseSource, ObservationScaling, Phase, PolicyError, PolicySpec,
+    SelectRequest, Selection,
 };
 
 /// Under which names files keep networks.
 pub(crate) const ACTOR: Naming = Naming::Single("actor");
 pub(crate) const CRITIC: Naming = Naming::Indexed("critic");
 pub(crate) const TARGET: Naming = Naming::Indexed("target");
+
+/// Shift and factor of observations in a file, if they are scaled.
+const SHIFT: &str = "observation.shift";
+const FACTOR: &str = "observation.factor";
 
 /// A network and what is saved with it.
 pub(crate) struct Part<'a, B: PolicyBackend> {
@@ -148,11 +154,25 @@ impl<B: PolicyBackend, A: Algorithm<B>> Learner for Agent<B, A> {
         self.algorithm.explores()
     }
 
+    fn observation_scaling(&self) -> Option<&ObservationScaling> {
+        self.host.scaling.as_ref()
+    }
+
+    fn set_observation_scaling(&mut self, scaling: Option<ObservationScaling>) -> Result<(), PolicyError> {
+        if let Some(scaling) = &scaling {
+            let hint = "make it from observations of this policy's task";
+            let found = scaling.observation_dim();
+            check_size("observation_scaling", found, self.host.spec.observation_dim, hint)?;
+        }
+        self.host.scaling = scaling;
+        Ok(())
+    }
+
     fn select(&mut self, request: &SelectRequest<'_>) -> Result<Selection, PolicyError> {
         request.check(&self.host.spec)?;
         let chunk = self.host.spec.chunk_dim();
         let chosen = self.algorithm.choose(Acting {
-            observations: self.host.upload(request.observations.to_vec(), self.host.spec.observation_dim),
+            observations: self.host.observations(request.observations),
             noise: self.host.upload(request.noise.to_vec(), chunk),
             exploration: request.exploration.map(|noise| self.host.upload(noise.to_vec(), chunk)),
         });
@@ -203,6 +223,10 @@ impl<B: PolicyBackend, A: Algorithm<B>> Learner for Agent<B, A> {
             writer.add(part.naming, "", part.network, &tensors)?;
         }
         writer.add_scalars(&self.algorithm.scalars()?);
+        if let Some(scaling) = &self.host.scaling {
+            writer.add_vector(SHIFT, scaling.shift());
+            writer.add_vector(FACTOR, scaling.factor());
+        }
         writer.finish(&self.header(Content::Weights)?)
     }
 
@@ -213,7 +237,19 @@ impl<B: PolicyBackend, A: Algorithm<B>> Learner for Agent<B, A> {
             found.push(reader.take(part.naming, "", part.network, &self.host.device)?);
         }
         let scalars = reader.take_scalars(&self.algorithm.scalars()?)?;
+        let observation_dim = self.host.spec.observation_dim;
+        let scaling = match (reader.take_vector(SHIFT, observation_dim)?, reader.take_vector(FACTOR, observation_dim)?)
+        {
+            (Some(shift), Some(factor)) => Some(ObservationScaling::new(shift, factor)?),
+            (None, None) => None,
+            (found, _) => {
+                let name = if found.is_some() { FACTOR } else { SHIFT };
+                let reason = "it is missing, though its counterpart is there".to_owned();
+                return Err(PolicyError::CheckpointTensor { name: name.to_owned(), reason });
+            }
+        };
         reader.finish()?;
+        self.host.scaling = scaling;
         for (part, tensors) in self.algorithm.parts_mut().into_iter().zip(found) {
             for (parameter, tensor) in part.network.parameters_mut().into_iter().zip(tensors) {
                 *parameter = tensor;

@@ -107,6 +107,12 @@ impl Writer {
         }
     }
 
+    /// Adds a list of numbers under its name, shape `[n]`.
+    pub fn add_vector(&mut self, name: &str, values: &[f32]) {
+        let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        self.tensors.push((name.to_owned(), vec![values.len()], bytes));
+    }
+
     /// The file's bytes.
     ///
     /// # Errors
@@ -232,6 +238,21 @@ impl Reader {
             }
         }
         Ok(found)
+    }
+
+    /// Takes a list of `length` numbers, if the file has it.
+    ///
+    /// # Errors
+    /// [`PolicyError::CheckpointTensor`] if it has another shape.
+    pub fn take_vector(&mut self, name: &str, length: usize) -> Result<Option<Vec<f32>>, PolicyError> {
+        match self.tensors.remove(name) {
+            None => Ok(None),
+            Some((shape, values)) if shape == [length] => Ok(Some(values)),
+            Some((shape, _)) => Err(PolicyError::CheckpointTensor {
+                name: name.to_owned(),
+                reason: format!("its shape is {shape:?}, expected [{length}]"),
+            }),
+        }
     }
 
     /// Checks that every tensor was taken.

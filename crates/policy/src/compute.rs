@@ -254,7 +254,7 @@ fn assemble<B: PolicyBackend>(
     device: &B::Device,
     noise: &mut dyn NoiseSource,
 ) -> Box<dyn Learner> {
-    let host = Host::<B> { spec: *spec, device: device.clone() };
+    let host = Host::<B> { spec: *spec, device: device.clone(), scaling: None };
     match config {
         AlgorithmConfig::Mvp(config) => Box::new(Agent::new(Mvp::new(config, &host, noise), host)),
         AlgorithmConfig::Qc(settings) | AlgorithmConfig::Bfn(settings) => {

@@ -4,13 +4,15 @@ use burn::tensor::{Tensor, TensorData};
 
 use crate::backend::PolicyBackend;
 use crate::checkpoint::to_vec;
-use crate::{Batch, Metrics, NoiseSource, PolicyError, PolicySpec};
+use crate::{Batch, Metrics, NoiseSource, ObservationScaling, PolicyError, PolicySpec};
 
 /// The sizes of a policy and the device it lives on.
 #[derive(Debug, Clone)]
 pub(crate) struct Host<B: PolicyBackend> {
     pub(crate) spec: PolicySpec,
     pub(crate) device: B::Device,
+    /// Of all observations on their way to the device.
+    pub(crate) scaling: Option<ObservationScaling>,
 }
 
 impl<B: PolicyBackend> Host<B> {
@@ -18,6 +20,19 @@ impl<B: PolicyBackend> Host<B> {
     pub(crate) fn upload(&self, values: Vec<f32>, width: usize) -> Tensor<B, 2> {
         let rows = values.len() / width.max(1);
         Tensor::from_data(TensorData::new(values, [rows, width]), &self.device)
+    }
+
+    /// Observations as networks see them, `[rows, S]`.
+    pub(crate) fn observations(&self, values: &[f32]) -> Tensor<B, 2> {
+        self.upload(self.scaled(values), self.spec.observation_dim)
+    }
+
+    fn scaled(&self, observations: &[f32]) -> Vec<f32> {
+        let mut observations = observations.to_vec();
+        if let Some(scaling) = &self.scaling {
+            scaling.apply(&mut observations);
+        }
+        observations
     }
 
     /// Standard normal draws, `[rows, h·A]`.
@@ -40,11 +55,12 @@ impl<B: PolicyBackend> Host<B> {
         // What lies behind an unusable or terminated chunk is never looked at, whatever it holds.
         let bootstrap = masked(batch.bootstrap, batch.critic_valid);
         DeviceBatch {
-            observations: self.upload(batch.observations.to_vec(), self.spec.observation_dim),
+            observations: self.observations(batch.observations),
             actions: self.upload(masked(batch.actions, batch.valid), self.spec.chunk_dim()),
             entry_weight: self.upload(entry_weights(batch.valid, self.spec.action_dim), self.spec.chunk_dim()),
             returns: self.upload(masked(batch.returns, batch.critic_valid), 1),
-            next_observations: self.upload(masked(batch.next_observations, &bootstrap), self.spec.observation_dim),
+            next_observations: self
+                .upload(masked(&self.scaled(batch.next_observations), &bootstrap), self.spec.observation_dim),
             bootstrap: self.upload(bootstrap, 1),
             chunk_weight: self.upload(normalised(batch.critic_valid), 1),
         }

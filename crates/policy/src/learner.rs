@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::PolicyError;
+use crate::{ObservationScaling, PolicyError};
 
 /// The sizes that a policy is made for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -170,7 +170,12 @@ impl SelectRequest<'_> {
     }
 }
 
-fn check_size(field: &'static str, found: usize, expected: usize, hint: &'static str) -> Result<(), PolicyError> {
+pub(crate) fn check_size(
+    field: &'static str,
+    found: usize,
+    expected: usize,
+    hint: &'static str,
+) -> Result<(), PolicyError> {
     if found == expected { Ok(()) } else { Err(PolicyError::Size { field, found, expected, hint }) }
 }
 
@@ -220,6 +225,16 @@ pub trait Learner: Send {
     fn explores(&self) -> bool {
         false
     }
+
+    /// How observations are scaled before networks see them, in [`Learner::select`] and [`Learner::update`]; none at
+    /// first. It is part of the [weights](Learner::weights).
+    fn observation_scaling(&self) -> Option<&ObservationScaling>;
+
+    /// Sets it, before the first update: networks know nothing of a later change.
+    ///
+    /// # Errors
+    /// [`PolicyError::Size`] if it is made for observations of another size.
+    fn set_observation_scaling(&mut self, scaling: Option<ObservationScaling>) -> Result<(), PolicyError>;
 
     /// Generates candidates and selects the best of each agent.
     ///

@@ -16,6 +16,7 @@
 //! | [`network`] | stacked multilayer perceptrons: inference, training pass, forward-mode derivative |
 //! | [`backend`] | what a burn backend must offer, and the fused loops of the CPU backend |
 //! | [`optimizer`] | Adam over named parameters, target averaging |
+//! | [`scaling`] | observations in units that a network can work with |
 //! | [`checkpoint`] | weights and optimiser states as safetensors |
 //! | [`compute`] | [`create_learner`]: the one place that picks a backend |
 //! | [`metrics`] | the names of all metrics |
@@ -83,6 +84,7 @@ pub mod optimizer;
 pub mod qc;
 mod rectified;
 pub mod sac;
+pub mod scaling;
 mod settings;
 mod timed;
 
@@ -95,6 +97,7 @@ pub use learner::{Batch, Candidates, Learner, Metrics, NoiseSource, Phase, Polic
 pub use mvp::MvpConfig;
 pub use qc::QcConfig;
 pub use sac::SacConfig;
+pub use scaling::ObservationScaling;
 
 #[cfg(test)]
 mod testing;

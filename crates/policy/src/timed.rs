@@ -193,7 +193,7 @@ mod tests {
     fn both_passes_agree_and_the_derivative_is_the_limit_of_a_difference() {
         let mut stream = Stream::new(3);
         let spec = PolicySpec { observation_dim: 3, action_dim: 2, horizon: 2 };
-        let host = Host::<Flex> { spec, device: FlexDevice };
+        let host = Host::<Flex> { spec, device: FlexDevice, scaling: None };
         let network = Timed::new(2, &[24, 24], &host, &mut stream);
         let observations = host.upload(stream.normal(ROWS * 3), 3);
         let points = host.upload(stream.normal(ROWS * 4), 4);

@@ -5,8 +5,8 @@ mod common;
 
 use common::{Experience, Question, SPEC, Stream, changed, distance, learner_of, tiny_of};
 use onestep_policy::{
-    AlgorithmConfig, Batch, ComputeDevice, Learner, Metrics, NoiseSource, Phase, PolicyError, PolicySpec,
-    SelectRequest, create_learner, metrics,
+    AlgorithmConfig, Batch, ComputeDevice, Learner, Metrics, NoiseSource, ObservationScaling, Phase, PolicyError,
+    PolicySpec, SelectRequest, create_learner, metrics,
 };
 
 fn train(learner: &mut dyn Learner, updates: usize, stream: &mut Stream) -> Metrics {
@@ -66,6 +66,54 @@ fn each_continues_bit_for_bit_from_its_files() {
         assert!(resumed.weights().unwrap() == whole.weights().unwrap(), "{name}");
         assert!(resumed.optimizer().unwrap() == whole.optimizer().unwrap(), "{name}");
     }
+}
+
+#[test]
+fn each_scales_observations_as_if_its_caller_had() {
+    let shift = vec![0.3, -2.0, 0.0, 0.5, 1.0];
+    let scaling = ObservationScaling::new(shift, vec![4.0, 0.5, 1.0, 100.0, 1.0]).unwrap();
+    let scaled = |values: &[f32]| {
+        let mut values = values.to_vec();
+        scaling.apply(&mut values);
+        values
+    };
+    for name in AlgorithmConfig::NAMES {
+        let (mut inside, mut outside) = (learner_of(&tiny_of(name), 41), learner_of(&tiny_of(name), 41));
+        inside.set_observation_scaling(Some(scaling.clone())).unwrap();
+        let mut stream = Stream::new(42);
+        for _ in 0..3 {
+            let plain = Experience::random(16, &mut stream);
+            let by_caller = Experience {
+                observations: scaled(&plain.observations),
+                next_observations: scaled(&plain.next_observations),
+                ..plain.clone()
+            };
+            inside.update(&plain.batch(), &mut stream.clone()).unwrap();
+            outside.update(&by_caller.batch(), &mut stream).unwrap();
+        }
+        let question = Question::new(3, 4, &mut stream);
+        let by_caller = Question {
+            observations: scaled(&question.observations),
+            noise: question.noise.clone(),
+            agents: 3,
+            candidates: 4,
+        };
+        let ask = |learner: &mut dyn Learner, question: &Question| learner.select(&question.request(true)).unwrap();
+        let chosen = ask(&mut *inside, &question);
+        assert_eq!(chosen, ask(&mut *outside, &by_caller), "{name}");
+        assert_ne!(chosen, ask(&mut *outside, &question), "{name}: the scaling does nothing");
+
+        // It goes with the weights, there and back.
+        let (with, without) = (inside.weights().unwrap(), outside.weights().unwrap());
+        outside.load_weights(&with).unwrap();
+        assert_eq!(outside.observation_scaling(), Some(&scaling), "{name}");
+        assert_eq!(ask(&mut *outside, &question), chosen, "{name}");
+        outside.load_weights(&without).unwrap();
+        assert_eq!(outside.observation_scaling(), None, "{name}");
+    }
+    let wrong = ObservationScaling::new(vec![0.0; 4], vec![1.0; 4]).unwrap();
+    let error = learner_of(&tiny_of("mvp"), 1).set_observation_scaling(Some(wrong)).unwrap_err().to_string();
+    assert!(error.contains("observation_scaling") && error.contains('4') && error.contains('5'), "{error}");
 }
 
 #[test]

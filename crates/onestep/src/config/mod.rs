@@ -63,6 +63,10 @@ pub struct DemonstrationConfig {
     pub random_action_probability: f32,
     /// Keep only episodes that end in success.
     pub successful_only: bool,
+    /// Scale observations by mean and standard deviation of the demonstrations before networks see them. For tasks
+    /// that observe metres; the papers do not.
+    #[serde(default)]
+    pub standardise_observations: bool,
 }
 
 /// Evaluations: whole episodes in worlds of their own, from seeds that are never trained on.

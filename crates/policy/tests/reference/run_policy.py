@@ -19,6 +19,8 @@ def network(name, x):
     return x
 
 def act(observation, noise):  # [S] and [N, h * A], standard normal; with N = 1 the actor alone decides
+    if "observation.shift" in w:  # a run with standardised observations
+        observation = np.clip((observation - w["observation.shift"]) * w["observation.factor"], -10, 10)
     s, x = np.tile(observation, (len(noise), 1)), config["base_noise"] * noise
     actions = np.clip(x + network("actor", np.hstack([s, x, np.tile([0, 1], (len(x), 1))])), -1, 1)
     q = sum(network(f"critic.{k}", np.hstack([s, actions])) for k in range(config["critics"]) if len(x) > 1)
