@@ -1,18 +1,40 @@
-//! The commands that judge tasks and agents: `check`, `eval`, `bench tasks`, `bench arenas`.
+//! The commands that judge tasks, agents and algorithms: `check`, `eval`, `bench`.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 
-use std::process::Command;
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Output},
+};
 
 use onestep::{
-    config::RunConfig,
+    config::{ConfigSources, PRESETS, RunConfig, Setting},
+    folder::EvaluationKind,
+    learn::{AlgorithmConfig, Replay},
     run::{Baseline, Role, evaluate_role},
+    train::Trainer,
 };
 use serde_json::Value;
 
+fn onestep(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_onestep")).args(arguments).output().unwrap()
+}
+
+/// Runs the command, which must fail and say all `parts`.
+#[track_caller]
+fn refuses(arguments: &[&str], parts: &[&str]) {
+    let output = onestep(arguments);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && !said.contains("panicked"), "{said}");
+    for part in parts {
+        assert!(said.contains(part), "`{part}` is not in: {said}");
+    }
+}
+
 #[track_caller]
 fn says(arguments: &[&str]) -> String {
-    let output = Command::new(env!("CARGO_BIN_EXE_onestep")).args(arguments).output().unwrap();
+    let output = onestep(arguments);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }
@@ -83,4 +105,162 @@ fn speed_is_measured_with_sensible_figures() {
     let speeds = json(&["bench", "arenas", "reacher", "--of", "1,3", "--secs", "0.05", "--json"]);
     assert_eq!((&speeds[0]["arenas"], &speeds[1]["arenas"]), (&1.into(), &3.into()));
     assert!(speeds[1]["steps_per_sec"].as_f64().unwrap() > 10.0);
+}
+
+/// Settings of runs that take a second, for every algorithm.
+const QUICK: [&str; 18] = [
+    "--compute",
+    "cpu",
+    "--demonstrations",
+    "2",
+    "--offline-updates",
+    "4",
+    "--online-steps",
+    "4",
+    "--set",
+    "algorithm.actor_hidden=[8]",
+    "--set",
+    "algorithm.batch_size=4",
+    "--set",
+    "evaluation.episodes=1",
+    "--set",
+    "demonstrations.action_noise_std=0.0",
+    "--set",
+    "learner.start_training=0",
+];
+
+#[test]
+fn algorithms_are_compared_and_only_what_is_missing_is_done_again() {
+    let place = tempfile::tempdir().unwrap();
+    let out = place.path().join("compared");
+    let command = ["bench", "algorithms", "lift", "--of", "mvp,bc-flow", "--seeds", "0,1", "--out"];
+    let command: Vec<&str> = command.into_iter().chain([out.to_str().unwrap()]).chain(QUICK).collect();
+    says(&command);
+
+    // Name and seeds of each row, and what the runs have reached: the times behind it are never the same.
+    let rows = || -> Vec<Vec<String>> {
+        let table = fs::read_to_string(out.join("table.md")).unwrap();
+        let rows = table.lines().filter(|line| line.starts_with("| `"));
+        rows.map(|row| row.split('|').map(|cell| cell.trim().to_owned()).skip(1).take(5).collect()).collect()
+    };
+    let first = rows();
+    let heads: Vec<[&str; 2]> = first.iter().map(|row| [row[0].as_str(), row[1].as_str()]).collect();
+    assert_eq!(heads, [["`mvp`", "2"], ["`bc-flow`", "2"]]);
+    #[cfg(feature = "render")]
+    assert!(fs::read(out.join("curves.png")).unwrap().starts_with(b"\x89PNG"));
+
+    let runs = ["mvp-seed0", "mvp-seed1", "bc-flow-seed0", "bc-flow-seed1"];
+    let files = |run: &str| ["metrics.csv", "evaluations.json"].map(|name| fs::read(out.join(run).join(name)).unwrap());
+    let before = runs.map(files);
+    says(&command);
+    assert!(runs.map(files) == before);
+    assert_eq!(rows(), first);
+
+    // A run without evaluations is taken up from its checkpoint, and judged again to the same result.
+    let evaluations = |bytes: &[u8]| -> Vec<onestep::folder::Evaluation> { serde_json::from_slice(bytes).unwrap() };
+    let last = |bytes: &[u8]| evaluations(bytes).pop().unwrap();
+    fs::remove_file(out.join("bc-flow-seed1/evaluations.json")).unwrap();
+    let said = says(&command);
+    assert!(said.contains("run 4 of 4: bc-flow, seed 1"), "{said}");
+    let after = runs.map(files);
+    assert!(after[..3] == before[..3]);
+    assert!(after[3][0] != before[3][0], "nothing was done again");
+    assert_eq!(last(&after[3][1]).kind, EvaluationKind::Final);
+    assert_eq!(last(&after[3][1]), last(&before[3][1]));
+
+    // Neither other settings nor a longer run are mixed into what is there.
+    let longer: Vec<&str> = command.iter().map(|word| if *word == "4" { "5" } else { *word }).collect();
+    refuses(&longer, &["mvp-seed0", "`learner.online_steps` is 4 there, 5 here", "`learner.offline_updates`", "--out"]);
+    assert!(runs.map(files) == after);
+}
+
+#[test]
+fn a_trained_policy_is_evaluated_with_other_settings_of_acting() {
+    let place = tempfile::tempdir().unwrap();
+    let run = place.path().join("run");
+    let run = run.to_str().unwrap();
+    let tiny = [
+        "algorithm.actor_hidden=[8]",
+        "algorithm.critic_hidden=[8]",
+        "algorithm.batch_size=4",
+        "arenas=1",
+        "learner.random_steps=5",
+        "learner.start_training=10",
+        "evaluation.episodes=2",
+    ];
+    let command =
+        ["train", "reacher", "--algorithm", "fpmd-m", "--compute", "cpu", "--online-steps", "30", "--out", run];
+    let command: Vec<&str> = command.into_iter().chain(tiny.iter().flat_map(|setting| ["--set", setting])).collect();
+    says(&command);
+    let saved = fs::read(Path::new(run).join("config.toml")).unwrap();
+
+    let mean_return = |settings: &[&str]| {
+        let options = settings.iter().flat_map(|setting| ["--set", setting]);
+        let report = json(&["eval", run, "--json"].into_iter().chain(options).collect::<Vec<_>>());
+        report["evaluations"][0]["summary"]["mean_return"].as_f64().unwrap()
+    };
+    let usual = mean_return(&[]);
+    assert_eq!(mean_return(&["algorithm.acting_steps=1"]), usual);
+    let twenty = mean_return(&["algorithm.acting_steps=20"]);
+    assert!(twenty != usual && twenty != mean_return(&["algorithm.acting_steps=20", "algorithm.candidates=1"]));
+    assert_eq!(fs::read(Path::new(run).join("config.toml")).unwrap(), saved);
+
+    // What would change the networks, or nothing at all, is refused with what can be changed.
+    let can = "algorithm.candidates, algorithm.base_noise, algorithm.acting_steps";
+    for setting in ["algorithm.actor_hidden=[9]", "algorithm.flow_steps=3", "algorithm.name=sac", "seed=3", "acting=3"]
+    {
+        let key = format!("`{}`", setting.split_once('=').unwrap().0);
+        refuses(&["eval", run, "--set", setting], &[&key, "`fpmd-m`", can]);
+    }
+    refuses(&["eval", run, "--set", "algorithm.acting_steps=0"], &["acting_steps", "at least 1"]);
+    refuses(&["eval", run, "--set", "algorithm.acting_steps"], &["--set", "KEY=VALUE"]);
+    refuses(&["eval", "reacher", "--agent", "zero", "--set", "algorithm.candidates=1"], &["--set", "--agent"]);
+}
+
+#[test]
+fn a_batch_larger_than_the_replay_trains() {
+    let settings = [
+        ("compute", "cpu"),
+        ("demonstrations.episodes", "1"),
+        ("demonstrations.action_noise_std", "0.0"),
+        ("algorithm.actor_hidden", "[8]"),
+        ("algorithm.critic_hidden", "[8]"),
+        ("algorithm.batch_size", "1000"),
+        ("learner.offline_updates", "3"),
+        ("learner.online_steps", "4"),
+        ("learner.start_training", "0"),
+        ("evaluation.episodes", "1"),
+    ];
+    let settings = settings.into_iter().map(|(key, value)| Setting::new("--set", key, value)).collect();
+    let sources = ConfigSources { task: Some("lift".to_owned()), settings, ..ConfigSources::default() };
+    let mut trainer = Trainer::new(sources.resolve().unwrap(), None, &mut ()).unwrap();
+    trainer.run(&mut ()).unwrap();
+    assert!(trainer.position().updates > 3, "{:?}", trainer.position());
+    let transitions = trainer.app_mut().world().resource::<Replay>().len();
+    assert!(transitions < 1_000, "{transitions}");
+}
+
+#[test]
+fn the_ablation_differs_from_its_algorithm_in_the_constraint_alone() {
+    for preset in PRESETS {
+        let resolve = |name: &str| {
+            let sources = ConfigSources {
+                task: Some("lift".to_owned()),
+                preset: Some(preset.name.to_owned()),
+                settings: vec![Setting::new("--algorithm", "algorithm.name", name)],
+                ..ConfigSources::default()
+            };
+            sources.resolve().unwrap().algorithm
+        };
+        let (AlgorithmConfig::Mvp(mut whole), AlgorithmConfig::MvpNoIvc(part)) =
+            (resolve("mvp"), resolve("mvp-no-ivc"))
+        else {
+            panic!()
+        };
+        assert_eq!((whole.ivc_weight, part.ivc_weight), (1.0, 0.0));
+        whole.ivc_weight = 0.0;
+        assert_eq!(part, whole, "{}", preset.name);
+    }
+    let said = says(&["list"]);
+    assert!(said.contains("\n  mvp-no-ivc  the same without its constraint"), "{said}");
 }

@@ -741,13 +741,224 @@ mod tests {
         assert!(gelu::<true>(f32::NAN).0.is_nan());
     }
 
+    fn exact_mish(z: f64) -> (f64, f64) {
+        let softplus = z.max(0.0) + (-z.abs()).exp().ln_1p();
+        let tanh = softplus.tanh();
+        (z * tanh, tanh + z * (1.0 - tanh * tanh) / (1.0 + (-z).exp()))
+    }
+
+    #[test]
+    fn mish_is_exact_to_single_precision() {
+        for step in -4_000..=4_000 {
+            let z = step as f32 * 0.005;
+            let (value, slope) = exact_mish(f64::from(z));
+            for (found_value, found_slope) in [mish::<true>(z), mish::<false>(z)] {
+                assert!((f64::from(found_value) - value).abs() < 1e-6 * value.abs().max(0.1), "at {z}");
+                assert!((f64::from(found_slope) - slope).abs() < 2e-6, "at {z}");
+            }
+        }
+        assert_eq!(mish::<true>(1e6).0, 1e6);
+        assert!(mish::<true>(-1e6).0.abs() < 1e-30);
+        assert!(mish::<true>(f32::NAN).0.is_nan());
+    }
+
+    /// Numbers within [-1, 1] that repeat too late to matter.
+    fn numbers(count: usize, seed: usize) -> Vec<f32> {
+        let number = |index: usize| ((index * 37 + seed * 11) % 509) as f32 / 254.0 - 1.0;
+        (0..count).map(number).collect()
+    }
+
+    fn to_f64(values: &[f32]) -> Vec<f64> {
+        values.iter().map(|value| f64::from(*value)).collect()
+    }
+
+    /// Lets `work` change `start` with the widest instructions (`true`) and with plain ones, and holds both beside each
+    /// other and beside `expected`.
+    #[track_caller]
+    fn check(start: &[f32], expected: &[f64], work: impl Fn(&mut [f32], bool)) {
+        let [wide, plain] = [true, false].map(|is_wide| {
+            let mut values = start.to_vec();
+            work(&mut values, is_wide);
+            to_f64(&values)
+        });
+        assert_eq!(wide.len(), expected.len());
+        for (index, ((wide, plain), expected)) in wide.iter().zip(&plain).zip(expected).enumerate() {
+            let scale = expected.abs().max(1.0);
+            assert!((wide - plain).abs() < 1e-6 * scale, "number {index}: {wide} wide, {plain} plain");
+            assert!((wide - expected).abs() < 5e-6 * scale, "number {index}: {wide} instead of {expected}");
+        }
+    }
+
+    /// Runs a kernel with the widest instructions or with plain ones.
+    macro_rules! go {
+        ($kernel:expr, $is_wide:expr) => {
+            if $is_wide { $kernel.run() } else { $kernel.compute::<false>() }
+        };
+    }
+
+    const ROWS: usize = 7;
+    const DEPTH: usize = 19;
+    const WIDTH: usize = 37;
+
+    /// `left · right` of row-major `[ROWS, DEPTH]` and `[DEPTH, WIDTH]`.
+    fn exact_product(left: &[f32], right: &[f32]) -> Vec<f64> {
+        let (left, right) = (to_f64(left), to_f64(right));
+        let sum = |row: usize, column: usize| -> f64 {
+            (0..DEPTH).map(|depth| left[row * DEPTH + depth] * right[depth * WIDTH + column]).sum()
+        };
+        (0..ROWS * WIDTH).map(|index| sum(index / WIDTH, index % WIDTH)).collect()
+    }
+
+    #[test]
+    fn every_form_of_a_product_is_alike_with_all_instructions() {
+        let (left, right) = (numbers(ROWS * DEPTH, 1), numbers(DEPTH * WIDTH, 2));
+        let packed = pack(&right, DEPTH, WIDTH);
+        let panels = Weights::Packed { panels: &packed, height: DEPTH, first: 0 };
+        let sums = exact_product(&left, &right);
+
+        // Three rows share a bias; the block's first row is the second of its group.
+        let biases = numbers(3 * WIDTH, 3);
+        let biased = |index: usize| sums[index] + f64::from(biases[(index / WIDTH + 1) / 3 * WIDTH + index % WIDTH]);
+        let forms: [(Activation, fn(f64) -> (f64, f64)); 2] =
+            [(Activation::Gelu, exact_gelu), (Activation::Mish, exact_mish)];
+        for (activation, exact) in forms {
+            let both: Vec<(f64, f64)> = (0..sums.len()).map(|index| exact(biased(index))).collect();
+            let (values, slopes): (Vec<f64>, Vec<f64>) = both.into_iter().unzip();
+            let bias = Bias::Grouped { values: &biases, size: 3, first: 1 };
+            check(&vec![f32::NAN; 2 * sums.len()], &[values.clone(), slopes].concat(), |out, is_wide| {
+                let (out, slope) = out.split_at_mut(sums.len());
+                let then = Then::ActivateWithSlope(activation, slope);
+                go!(Product { rows: &left, depth: DEPTH, weights: panels, width: WIDTH, bias, then, out }, is_wide);
+            });
+            check(&vec![f32::NAN; sums.len()], &values, |out, is_wide| {
+                let (weights, then) = (Weights::RowMajor(&right), Then::Activate(activation));
+                go!(Product { rows: &left, depth: DEPTH, weights, width: WIDTH, bias, then, out }, is_wide);
+            });
+        }
+
+        let factors = numbers(ROWS * WIDTH, 4);
+        let scaled: Vec<f64> = sums.iter().zip(&factors).map(|(sum, factor)| sum * f64::from(*factor)).collect();
+        check(&vec![f32::NAN; sums.len()], &scaled, |out, is_wide| {
+            let (bias, then) = (Bias::None, Then::Scale(&factors));
+            go!(Product { rows: &left, depth: DEPTH, weights: panels, width: WIDTH, bias, then, out }, is_wide);
+        });
+
+        let mut stored = vec![0.0; ROWS * DEPTH];
+        for (index, value) in left.iter().enumerate() {
+            stored[index % DEPTH * ROWS + index / DEPTH] = *value;
+        }
+        check(&vec![f32::NAN; sums.len()], &sums, |out, is_wide| {
+            let (left, right) = (stored.as_slice(), packed.as_slice());
+            go!(
+                TransposedProduct { left, left_width: ROWS, first: 0, depth: DEPTH, right, width: WIDTH, out },
+                is_wide
+            );
+        });
+    }
+
+    /// The normalised rows and one over their standard deviations.
+    fn exact_normalised(rows: &[f32]) -> (Vec<f64>, Vec<f64>) {
+        let (mut normalised, mut inverse_stds) = (Vec::new(), Vec::new());
+        for row in to_f64(rows).chunks(WIDTH) {
+            let mean = row.iter().sum::<f64>() / WIDTH as f64;
+            let variance = row.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / WIDTH as f64;
+            let inverse_std = 1.0 / (variance + NORM_EPSILON).sqrt();
+            normalised.extend(row.iter().map(|value| (value - mean) * inverse_std));
+            inverse_stds.push(inverse_std);
+        }
+        (normalised, inverse_stds)
+    }
+
+    /// Through a layer normalisation against its direction, per row: `(g - mean g - x · mean (g x)) / std`.
+    fn exact_through(gradient: &[f64], normalised: &[f32], inverse_std: &[f32]) -> Vec<f64> {
+        let rows = gradient.chunks(WIDTH).zip(normalised.chunks(WIDTH)).zip(inverse_std);
+        rows.flat_map(|((gradient, normalised), inverse_std)| {
+            let normalised = to_f64(normalised);
+            let mean = gradient.iter().sum::<f64>() / WIDTH as f64;
+            let along = gradient.iter().zip(&normalised).map(|(g, x)| g * x).sum::<f64>() / WIDTH as f64;
+            let terms = gradient.iter().zip(normalised).map(move |(g, x)| g - mean - x * along);
+            terms.map(|term| term * f64::from(*inverse_std)).collect::<Vec<_>>()
+        })
+        .collect()
+    }
+
+    #[test]
+    fn normalisation_and_its_derivatives_are_alike_with_all_instructions() {
+        let (rows, scale, shift) = (numbers(ROWS * WIDTH, 5), numbers(WIDTH, 6), numbers(WIDTH, 7));
+        let (normalised, inverse_std) = exact_normalised(&rows);
+        let column = |values: &[f32], index: usize| f64::from(values[index % WIDTH]);
+        let placed: Vec<f64> = normalised
+            .iter()
+            .enumerate()
+            .map(|(index, value)| value * column(&scale, index) + column(&shift, index))
+            .collect();
+        check(&rows, &placed, |rows, is_wide| {
+            go!(Normalise { scale: &scale, shift: &shift, rows }, is_wide);
+        });
+        let start = [rows.as_slice(), &[f32::NAN; ROWS], &[f32::NAN; ROWS * WIDTH]].concat();
+        check(&start, &[normalised, inverse_std, placed].concat(), |values, is_wide| {
+            let (rows, rest) = values.split_at_mut(ROWS * WIDTH);
+            let (inverse_std, out) = rest.split_at_mut(ROWS);
+            go!(NormaliseWithTrace { scale: &scale, shift: &shift, rows, inverse_std, out }, is_wide);
+        });
+
+        // Any numbers will do for the derivatives.
+        let (gradient, normalised) = (numbers(ROWS * WIDTH, 8), numbers(ROWS * WIDTH, 9));
+        let (slope, inverse_std) = (numbers(ROWS * WIDTH, 10), numbers(ROWS, 11));
+        let norm = NormParts { scale: &scale, normalised: &normalised, inverse_std: &inverse_std };
+        let scaled: Vec<f64> =
+            gradient.iter().enumerate().map(|(index, g)| f64::from(*g) * column(&scale, index)).collect();
+        let through = exact_through(&scaled, &normalised, &inverse_std);
+        let through: Vec<f64> = through.iter().zip(&slope).map(|(g, slope)| g * f64::from(*slope)).collect();
+        let sum_rows = |value: &dyn Fn(usize) -> f64| -> Vec<f64> {
+            (0..WIDTH).map(|column| (0..ROWS).map(|row| value(row * WIDTH + column)).sum()).collect()
+        };
+        let bias = sum_rows(&|index| through[index]);
+        let of_scale = sum_rows(&|index| f64::from(gradient[index]) * f64::from(normalised[index]));
+        let of_shift = sum_rows(&|index| f64::from(gradient[index]));
+        let start = [gradient.as_slice(), &[0.0; 3 * WIDTH]].concat();
+        check(&start, &[through, bias, of_scale, of_shift].concat(), |values, is_wide| {
+            let (gradient, sums) = values.split_at_mut(ROWS * WIDTH);
+            go!(BackwardRows { width: WIDTH, gradient, slope: Some(&slope), norm: Some(norm), sums }, is_wide);
+        });
+
+        let tangent = exact_through(&to_f64(&gradient), &normalised, &inverse_std);
+        let tangent: Vec<f64> =
+            tangent.iter().enumerate().map(|(index, value)| value * column(&scale, index)).collect();
+        check(&gradient, &tangent, |tangent, is_wide| {
+            go!(NormTangent { norm, tangent }, is_wide);
+        });
+    }
+
+    #[test]
+    fn steps_of_parameters_are_alike_with_all_instructions() {
+        let (parameter, gradient, first) = (numbers(WIDTH, 12), numbers(WIDTH, 13), numbers(WIDTH, 14));
+        let second: Vec<f32> = numbers(WIDTH, 15).iter().map(|value| value.abs()).collect();
+        let step = AdamStep { beta_1: 0.9, beta_2: 0.999, rate: 0.01, epsilon: 1e-8 };
+        let moments: Vec<[f64; 3]> = (0..WIDTH)
+            .map(|index| {
+                let [p, g, m, v] = [&parameter, &gradient, &first, &second].map(|values| f64::from(values[index]));
+                let (m, v) = (0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g);
+                [p - 0.01 * m / (v.sqrt() + 1e-8), m, v]
+            })
+            .collect();
+        let expected: Vec<f64> = (0..3).flat_map(|part| moments.iter().map(move |found| found[part])).collect();
+        check(&[parameter.clone(), first, second].concat(), &expected, |values, is_wide| {
+            let (parameter, rest) = values.split_at_mut(WIDTH);
+            let (first, second) = rest.split_at_mut(WIDTH);
+            go!(Adam { step, parameter, gradient: &gradient, first, second }, is_wide);
+        });
+
+        let mixed: Vec<f64> =
+            parameter.iter().zip(&gradient).map(|(a, b)| 0.995 * f64::from(*a) + 0.005 * f64::from(*b)).collect();
+        check(&parameter, &mixed, |target, is_wide| {
+            go!(Blend { target, online: &gradient, rate: 0.005 }, is_wide);
+        });
+    }
+
     #[test]
     fn both_instruction_sets_and_layouts_give_one_product() {
         let (rows, depth, width) = (13, 9, 21);
-        let numbers = |count: usize, seed: usize| -> Vec<f32> {
-            let number = |index: usize| ((index * 37 + seed * 11) % 23) as f32 / 11.5 - 1.0;
-            (0..count).map(number).collect()
-        };
         let left = numbers(rows * depth, 1);
         let right = numbers(depth * width, 2);
         let bias = numbers(width, 3);

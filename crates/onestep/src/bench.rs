@@ -3,7 +3,12 @@
 //! Every run of a comparison has a run folder of its own, `ALGORITHM-seedN`, so that a comparison that was interrupted
 //! goes on where it stopped, and each run can be evaluated and filmed later.
 
-use std::{fmt::Write as _, path::Path, time::Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    path::Path,
+    time::Instant,
+};
 
 use onestep_agent::{Purpose, RandomStreams};
 use onestep_learn::{PolicyHandle, StreamNoise};
@@ -40,7 +45,7 @@ pub struct Speed {
 ///
 /// # Errors
 /// [`RunError::Interrupted`] when the watcher asked to stop. [`RunError::Folder`] when the folder holds a run of another
-/// description.
+/// description, with the settings that differ.
 pub fn run_or_resume(
     config: &RunConfig,
     folder: &Path,
@@ -50,7 +55,11 @@ pub fn run_or_resume(
     let folder = if is_there {
         let (found, other) = RunFolder::open(folder)?;
         if other != *config {
-            let problem = "it holds a run with other settings; choose another folder by `--out`".to_owned();
+            let problem = format!(
+                "it holds a run with other settings ({}); a run cannot be changed or prolonged afterwards, since its \
+                 schedules depend on its length: choose another folder by `--out`",
+                differences(&other, config)?
+            );
             return Err(FolderError::Broken { path: found.config_path(), problem }.into());
         }
         let evaluations = found.evaluations()?;
@@ -68,6 +77,43 @@ pub fn run_or_resume(
         Trainer::new(config.clone(), Some(folder), watcher)?
     };
     Ok(trainer.run(watcher)?.evaluations)
+}
+
+/// The settings in which two runs differ, the first three of them, with both values.
+fn differences(there: &RunConfig, here: &RunConfig) -> Result<String, RunError> {
+    let flat = |config: &RunConfig| -> Result<BTreeMap<String, toml::Value>, RunError> {
+        let mut settings = BTreeMap::new();
+        // What it was made from can be read back.
+        let table = config.to_toml()?.parse::<toml::Table>().unwrap_or_default();
+        flatten("", toml::Value::Table(table), &mut settings);
+        Ok(settings)
+    };
+    let (there, here) = (flat(there)?, flat(here)?);
+    let keys: BTreeSet<&String> = there.keys().chain(here.keys()).collect();
+    let show = |value: Option<&toml::Value>| value.map_or_else(|| "nothing".to_owned(), ToString::to_string);
+    let differ: Vec<String> = keys
+        .into_iter()
+        .map(|key| (key, there.get(key), here.get(key)))
+        .filter(|(_, there, here)| there != here)
+        .map(|(key, there, here)| format!("`{key}` is {} there, {} here", show(there), show(here)))
+        .collect();
+    let more = if differ.len() > 3 { format!(", and {} more", differ.len() - 3) } else { String::new() };
+    Ok(format!("{}{more}", differ.iter().take(3).cloned().collect::<Vec<_>>().join(", ")))
+}
+
+/// All values of nested tables under their dotted keys.
+fn flatten(key: &str, value: toml::Value, settings: &mut BTreeMap<String, toml::Value>) {
+    match value {
+        toml::Value::Table(table) => {
+            for (name, value) in table {
+                let key = if key.is_empty() { name } else { format!("{key}.{name}") };
+                flatten(&key, value, settings);
+            }
+        }
+        value => {
+            settings.insert(key.to_owned(), value);
+        }
+    }
 }
 
 /// Times selection and update of the algorithm of `config`, with fresh networks of the sizes of `policy`, on random

@@ -7,37 +7,14 @@
     reason = "benchmarks fail by panicking, and their macros make undocumented items"
 )]
 
+#[path = "../tests/common/mod.rs"]
+mod common;
+
+use common::Stream;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, criterion_group, criterion_main, measurement::WallTime};
 use onestep_policy::{
-    AlgorithmConfig, Batch, ComputeDevice, Learner, NoiseSource, Phase, PolicySpec, SelectRequest, create_learner,
+    AlgorithmConfig, Batch, ComputeDevice, Learner, Phase, PolicySpec, SelectRequest, create_learner,
 };
-use rand::{RngExt, SeedableRng};
-use rand_chacha::ChaCha8Rng;
-use rand_distr::{Distribution, StandardNormal};
-
-struct Stream(ChaCha8Rng);
-
-impl NoiseSource for Stream {
-    fn fill_normal(&mut self, out: &mut [f32]) {
-        for value in out {
-            *value = StandardNormal.sample(&mut self.0);
-        }
-    }
-
-    fn fill_uniform(&mut self, out: &mut [f32]) {
-        for value in out {
-            *value = self.0.random();
-        }
-    }
-}
-
-impl Stream {
-    fn normal(&mut self, count: usize) -> Vec<f32> {
-        let mut draws = vec![0.0; count];
-        self.fill_normal(&mut draws);
-        draws
-    }
-}
 
 /// Sizes of cube-double, the benchmark's middle: what the paper's networks are timed with.
 const SPEC: PolicySpec = PolicySpec { observation_dim: 37, action_dim: 5, horizon: 5 };
@@ -48,7 +25,7 @@ fn learner_of(config: &AlgorithmConfig, spec: &PolicySpec, stream: &mut Stream) 
 
 /// One selection for each number of agents.
 fn bench_select(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, config: &AlgorithmConfig, crowds: &[usize]) {
-    let mut stream = Stream(ChaCha8Rng::seed_from_u64(1));
+    let mut stream = Stream::new(1);
     let spec = PolicySpec { horizon: config.horizon(), ..SPEC };
     let mut learner = learner_of(config, &spec, &mut stream);
     for &agents in crowds {
@@ -69,7 +46,7 @@ fn bench_select(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, config: &A
 }
 
 fn bench_update(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, config: &AlgorithmConfig) {
-    let mut stream = Stream(ChaCha8Rng::seed_from_u64(1));
+    let mut stream = Stream::new(1);
     let spec = PolicySpec { horizon: config.horizon(), ..SPEC };
     let mut learner = learner_of(config, &spec, &mut stream);
     let rows = config.batch_size();

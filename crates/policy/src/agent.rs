@@ -194,7 +194,7 @@ impl<B: PolicyBackend, A: Algorithm<B>> Learner for Agent<B, A> {
         };
         for (metric, values) in [("select/q", &q), ("select/action", &actions)] {
             if let Some(&value) = values.iter().find(|value| !value.is_finite()) {
-                return Err(PolicyError::NonFinite { metric, value, update: self.updates });
+                return Err(PolicyError::NonFinite { metric: metric.to_owned(), value, update: self.updates });
             }
         }
         Ok(Selection { actions, q, index, candidates })
@@ -217,15 +217,15 @@ impl<B: PolicyBackend, A: Algorithm<B>> Learner for Agent<B, A> {
     }
 
     fn weights(&self) -> Result<Vec<u8>, PolicyError> {
-        let mut writer = Writer::default();
+        let mut writer = Writer::new(self.updates);
         for part in self.algorithm.parts() {
             let tensors: Vec<_> = part.network.parameters().into_iter().map(|(_, tensor)| tensor.clone()).collect();
             writer.add(part.naming, "", part.network, &tensors)?;
         }
-        writer.add_scalars(&self.algorithm.scalars()?);
+        writer.add_scalars(&self.algorithm.scalars()?)?;
         if let Some(scaling) = &self.host.scaling {
-            writer.add_vector(SHIFT, scaling.shift());
-            writer.add_vector(FACTOR, scaling.factor());
+            writer.add_vector(SHIFT, scaling.shift())?;
+            writer.add_vector(FACTOR, scaling.factor())?;
         }
         writer.finish(&self.header(Content::Weights)?)
     }
@@ -260,7 +260,7 @@ impl<B: PolicyBackend, A: Algorithm<B>> Learner for Agent<B, A> {
     }
 
     fn optimizer(&self) -> Result<Vec<u8>, PolicyError> {
-        let mut writer = Writer::default();
+        let mut writer = Writer::new(self.updates);
         for part in self.algorithm.parts() {
             if let Some(moments) = part.moments {
                 writer.add(part.naming, ".first", part.network, &moments.first)?;

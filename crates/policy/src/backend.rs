@@ -35,11 +35,27 @@ pub struct NormTrace<B: Backend> {
     pub inverse_std: Tensor<B, 3>,
 }
 
-/// The gradients of one layer.
+/// Which gradients of a layer somebody waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wanted {
+    /// That of the input: not of a network's first layer.
+    pub input: bool,
+    /// Those of the parameters: not of a network that is only passed through.
+    pub parameters: bool,
+}
+
+/// The gradients of one layer; none of those that were not asked for.
 #[derive(Debug, Clone)]
 pub struct DenseGradients<B: Backend> {
-    /// `[1 or K, M, in]`, if it was asked for.
+    /// `[1 or K, M, in]`.
     pub input: Option<Tensor<B, 3>>,
+    /// Those of the parameters.
+    pub parameters: Option<ParameterGradients<B>>,
+}
+
+/// The gradients of one layer's parameters.
+#[derive(Debug, Clone)]
+pub struct ParameterGradients<B: Backend> {
     /// `[K, in, out]`.
     pub weight: Tensor<B, 3>,
     /// `[K, 1, out]`.
@@ -78,9 +94,9 @@ pub trait PolicyBackend: Backend {
         layer: &Dense<Self>,
         trace: DenseTrace<Self>,
         gradient: Tensor<Self, 3>,
-        wants_input: bool,
+        wanted: Wanted,
     ) -> DenseGradients<Self> {
-        generic::dense_backward(layer, trace, gradient, wants_input)
+        generic::dense_backward(layer, trace, gradient, wanted)
     }
 
     /// Pushes a tangent through one layer, at the first `M` rows of the trace.
@@ -92,6 +108,9 @@ pub trait PolicyBackend: Backend {
     }
 
     /// One step of Adam on one parameter; `first` and `second` are its moments.
+    ///
+    /// # Shapes
+    /// All the same, those of the parameter: `[K, in, out]` or `[K, 1, out]`.
     fn adam(
         step: &AdamStep,
         parameter: &mut Tensor<Self, 3>,
@@ -102,7 +121,10 @@ pub trait PolicyBackend: Backend {
         generic::adam(step, parameter, gradient, first, second);
     }
 
-    /// `target ← rate · online + (1 - rate) · target`.
+    /// `target ← rate · online + (1 - rate) · target`, with a `rate` within [0, 1].
+    ///
+    /// # Shapes
+    /// Both the same, those of a parameter: `[K, in, out]` or `[K, 1, out]`.
     fn blend(target: &mut Tensor<Self, 3>, online: &Tensor<Self, 3>, rate: f64) {
         generic::blend(target, online, rate);
     }
@@ -111,7 +133,7 @@ pub trait PolicyBackend: Backend {
 /// The definitions in terms of tensor operations.
 pub mod generic {
     use super::*;
-    use super::{DenseGradients, DenseTrace, NormTrace};
+    use super::{DenseGradients, DenseTrace, NormTrace, ParameterGradients, Wanted};
 
     /// The GELU and its derivative.
     ///
@@ -234,16 +256,16 @@ pub mod generic {
         layer: &Dense<B>,
         trace: DenseTrace<B>,
         gradient: Tensor<B, 3>,
-        wants_input: bool,
+        wanted: Wanted,
     ) -> DenseGradients<B> {
         let (gradient, scale, shift) = match (&layer.norm, trace.norm) {
             (Some(norm), Some(kept)) => {
-                let shift = gradient.clone().sum_dim(1);
-                let scale = (gradient.clone() * kept.normalised.clone()).sum_dim(1);
+                let shift = wanted.parameters.then(|| gradient.clone().sum_dim(1));
+                let scale = wanted.parameters.then(|| (gradient.clone() * kept.normalised.clone()).sum_dim(1));
                 let inner = gradient * norm.scale.clone();
                 let along = (inner.clone() * kept.normalised.clone()).mean_dim(2);
                 let gradient = (inner.clone() - inner.mean_dim(2) - kept.normalised * along) * kept.inverse_std;
-                (gradient, Some(scale), Some(shift))
+                (gradient, scale, shift)
             }
             _ => (gradient, None, None),
         };
@@ -253,14 +275,16 @@ pub mod generic {
         };
         let shared_input = trace.input.dims()[0] == 1;
         DenseGradients {
-            input: wants_input.then(|| {
+            input: wanted.input.then(|| {
                 let own = gradient.clone().matmul(layer.weight.clone().swap_dims(1, 2));
                 if shared_input { own.sum_dim(0) } else { own }
             }),
-            weight: trace.input.swap_dims(1, 2).matmul(gradient.clone()),
-            bias: gradient.sum_dim(1),
-            scale,
-            shift,
+            parameters: wanted.parameters.then(|| ParameterGradients {
+                weight: trace.input.swap_dims(1, 2).matmul(gradient.clone()),
+                bias: gradient.sum_dim(1),
+                scale,
+                shift,
+            }),
         }
     }
 

@@ -15,7 +15,9 @@ use crate::critic::Chosen;
 use crate::host::{Host, Readings};
 use crate::optimizer::{LearningRateDecay, adam_step};
 use crate::rectified::{FlowBatch, VelocityField};
-use crate::settings::{Settings, check_hidden, check_number, check_positive, positive, unit};
+use crate::settings::{
+    MOST, MOST_ACTIONS, Settings, check_count, check_hidden, check_number, check_period, positive, unit,
+};
 use crate::{Metrics, NoiseSource, PolicyError, metrics};
 
 /// The name of the algorithm in configurations and checkpoints.
@@ -161,11 +163,11 @@ impl BcFlowConfig {
     /// # Errors
     /// [`PolicyError::InvalidConfig`] names the first setting that makes no sense.
     pub fn validate(&self) -> Result<(), PolicyError> {
-        check_positive("horizon", self.horizon)?;
-        check_positive("batch_size", self.batch_size)?;
-        check_positive("flow_steps", self.flow_steps)?;
-        check_positive("candidates", self.candidates)?;
-        check_positive("metrics_every", usize::try_from(self.metrics_every).unwrap_or(usize::MAX))?;
+        check_count("horizon", self.horizon, MOST_ACTIONS)?;
+        check_count("batch_size", self.batch_size, MOST)?;
+        check_count("flow_steps", self.flow_steps, MOST)?;
+        check_count("candidates", self.candidates, MOST)?;
+        check_period("metrics_every", self.metrics_every)?;
         check_hidden("actor_hidden", &self.actor_hidden)?;
         check_number("learning_rate", self.learning_rate, positive)?;
         check_number("discount", self.discount, unit)?;
@@ -188,6 +190,10 @@ impl Settings for BcFlowConfig {
 
     fn candidates(&self) -> usize {
         self.candidates
+    }
+
+    fn networks(&self) -> Vec<(&'static str, usize, &[usize])> {
+        vec![("actor_hidden", 1, self.actor_hidden.as_slice())]
     }
 
     fn validate(&self) -> Result<(), PolicyError> {

@@ -66,16 +66,23 @@ impl Naming {
 }
 
 /// Collects tensors on the host and writes them as one file.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Writer {
+    updates: u64,
     tensors: Vec<(String, Vec<usize>, Vec<u8>)>,
 }
 
 impl Writer {
+    /// A file of a learner that has made so many updates.
+    pub fn new(updates: u64) -> Self {
+        Self { updates, tensors: Vec::new() }
+    }
+
     /// Adds tensors that are named and shaped like the parameters of `network`.
     ///
     /// # Errors
-    /// [`PolicyError::Device`] if they cannot be read back.
+    /// [`PolicyError::Device`] if they cannot be read back, [`PolicyError::NonFinite`] with the name of a tensor that
+    /// holds a number that is not finite: nobody could go on from it, so the file before it must stay.
     pub fn add<B: PolicyBackend>(
         &mut self,
         naming: Naming,
@@ -93,24 +100,34 @@ impl Writer {
             let dims = tensor.dims();
             let shape = member_shape(&dims);
             for (member, values) in values.chunks(dims[1] * dims[2]).enumerate() {
-                let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-                self.tensors.push((naming.name(member, &parameter, suffix), shape.clone(), bytes));
+                self.push(naming.name(member, &parameter, suffix), shape.clone(), values)?;
             }
         }
         Ok(())
     }
 
     /// Adds single numbers under their names, shape `[1]`.
-    pub fn add_scalars(&mut self, scalars: &[(&'static str, f32)]) {
-        for (name, value) in scalars {
-            self.tensors.push(((*name).to_owned(), vec![1], value.to_le_bytes().to_vec()));
+    ///
+    /// # Errors
+    /// [`PolicyError::NonFinite`] with the name of one that is not finite.
+    pub fn add_scalars(&mut self, scalars: &[(&'static str, f32)]) -> Result<(), PolicyError> {
+        scalars.iter().try_for_each(|(name, value)| self.push((*name).to_owned(), vec![1], &[*value]))
+    }
+
+    fn push(&mut self, name: String, shape: Vec<usize>, values: &[f32]) -> Result<(), PolicyError> {
+        if let Some(&value) = values.iter().find(|value| !value.is_finite()) {
+            return Err(PolicyError::NonFinite { metric: name, value, update: self.updates });
         }
+        self.tensors.push((name, shape, values.iter().flat_map(|value| value.to_le_bytes()).collect()));
+        Ok(())
     }
 
     /// Adds a list of numbers under its name, shape `[n]`.
-    pub fn add_vector(&mut self, name: &str, values: &[f32]) {
-        let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-        self.tensors.push((name.to_owned(), vec![values.len()], bytes));
+    ///
+    /// # Errors
+    /// [`PolicyError::NonFinite`] with the name if a number is not finite.
+    pub fn add_vector(&mut self, name: &str, values: &[f32]) -> Result<(), PolicyError> {
+        self.push(name.to_owned(), vec![values.len()], values)
     }
 
     /// The file's bytes.
@@ -141,7 +158,8 @@ impl Reader {
     ///
     /// # Errors
     /// [`PolicyError::CheckpointUnreadable`] for damaged bytes, [`PolicyError::CheckpointMismatch`] for another
-    /// version, content, algorithm or policy size.
+    /// version, content, algorithm or policy size, [`PolicyError::CheckpointTensor`] for numbers of another type or
+    /// that are not finite.
     pub fn open(bytes: &[u8], content: Content, algorithm: &str, spec: &PolicySpec) -> Result<Self, PolicyError> {
         let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(unreadable)?;
         let header = metadata.metadata().as_ref().and_then(|metadata| metadata.get(HEADER_KEY)).ok_or_else(|| {
@@ -164,12 +182,15 @@ impl Reader {
         let mut tensors = BTreeMap::new();
         for (name, view) in SafeTensors::deserialize(bytes).map_err(unreadable)?.tensors() {
             if view.dtype() != Dtype::F32 {
-                return Err(PolicyError::CheckpointTensor {
-                    name,
-                    reason: format!("its type is {:?}, not F32", view.dtype()),
-                });
+                let reason = format!("its type is {:?}, not F32; another program wrote it", view.dtype());
+                return Err(PolicyError::CheckpointTensor { name, reason });
             }
-            let values = view.data().as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+            let values: Vec<f32> =
+                view.data().as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+            if let Some(value) = values.iter().find(|value| !value.is_finite()) {
+                let reason = format!("it holds {value}, with which nothing can go on; take an earlier checkpoint");
+                return Err(PolicyError::CheckpointTensor { name, reason });
+            }
             tensors.insert(name, (view.shape().to_vec(), values));
         }
         Ok(Self { header, tensors })
@@ -198,14 +219,11 @@ impl Reader {
             for member in 0..dims[0] {
                 let name = naming.name(member, &parameter, suffix);
                 let Some((shape, part)) = self.tensors.remove(&name) else {
-                    return Err(PolicyError::CheckpointTensor { name, reason: "it is missing".to_owned() });
+                    return Err(other_sizes(name, "it is missing"));
                 };
                 let expected = member_shape(&dims);
                 if shape != expected {
-                    return Err(PolicyError::CheckpointTensor {
-                        name,
-                        reason: format!("its shape is {shape:?}, expected {expected:?}"),
-                    });
+                    return Err(other_sizes(name, &format!("its shape is {shape:?}, expected {expected:?}")));
                 }
                 values.extend(part);
             }
@@ -224,17 +242,9 @@ impl Reader {
             match self.tensors.remove(*name) {
                 Some((_, values)) if values.len() == 1 => found.extend(values),
                 Some((shape, _)) => {
-                    return Err(PolicyError::CheckpointTensor {
-                        name: (*name).to_owned(),
-                        reason: format!("its shape is {shape:?}, expected [1]"),
-                    });
+                    return Err(other_sizes((*name).to_owned(), &format!("its shape is {shape:?}, expected [1]")));
                 }
-                None => {
-                    return Err(PolicyError::CheckpointTensor {
-                        name: (*name).to_owned(),
-                        reason: "it is missing".to_owned(),
-                    });
-                }
+                None => return Err(other_sizes((*name).to_owned(), "it is missing")),
             }
         }
         Ok(found)
@@ -248,10 +258,9 @@ impl Reader {
         match self.tensors.remove(name) {
             None => Ok(None),
             Some((shape, values)) if shape == [length] => Ok(Some(values)),
-            Some((shape, _)) => Err(PolicyError::CheckpointTensor {
-                name: name.to_owned(),
-                reason: format!("its shape is {shape:?}, expected [{length}]"),
-            }),
+            Some((shape, _)) => {
+                Err(other_sizes(name.to_owned(), &format!("its shape is {shape:?}, expected [{length}]")))
+            }
         }
     }
 
@@ -262,9 +271,7 @@ impl Reader {
     pub fn finish(self) -> Result<(), PolicyError> {
         match self.tensors.into_keys().next() {
             None => Ok(()),
-            Some(name) => {
-                Err(PolicyError::CheckpointTensor { name, reason: "this learner has no such tensor".to_owned() })
-            }
+            Some(name) => Err(other_sizes(name, "this learner has no such tensor")),
         }
     }
 }
@@ -297,6 +304,12 @@ fn expect<T: PartialEq + std::fmt::Debug>(
         expected: format!("{expected:?}"),
         hint,
     })
+}
+
+/// A tensor of a network of other sizes.
+fn other_sizes(name: String, problem: &str) -> PolicyError {
+    let reason = format!("{problem}; the network sizes of the run must be the ones it was saved with");
+    PolicyError::CheckpointTensor { name, reason }
 }
 
 fn unreadable(error: impl std::fmt::Display) -> PolicyError {

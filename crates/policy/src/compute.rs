@@ -14,7 +14,7 @@ use crate::host::Host;
 use crate::mvp::{self, Mvp, MvpConfig};
 use crate::qc::{self, Qc, QcConfig};
 use crate::sac::{self, Sac, SacConfig};
-use crate::settings::Settings;
+use crate::settings::{Settings, check_weights};
 use crate::{Learner, NoiseSource, PolicyError, PolicySpec};
 
 /// An algorithm and its settings; in a configuration file a table whose key `name` chooses the algorithm.
@@ -26,6 +26,8 @@ use crate::{Learner, NoiseSource, PolicyError, PolicySpec};
 pub enum AlgorithmConfig {
     /// Mean Velocity Policy.
     Mvp(MvpConfig),
+    /// Mean Velocity Policy without the instantaneous velocity constraint, the paper's ablation.
+    MvpNoIvc(MvpConfig),
     /// Q-chunking: a flow policy in ten steps, the best of N.
     Qc(QcConfig),
     /// Best-of-N flow behaviour cloning: the same without chunks.
@@ -46,8 +48,9 @@ pub enum AlgorithmConfig {
 
 impl AlgorithmConfig {
     /// The names of all algorithms.
-    pub const NAMES: [&'static str; 9] = [
+    pub const NAMES: [&'static str; 10] = [
         mvp::NAME,
+        mvp::NO_IVC_NAME,
         qc::NAME,
         qc::BFN_NAME,
         fql::NAME,
@@ -62,6 +65,7 @@ impl AlgorithmConfig {
     pub fn named(name: &str) -> Option<Self> {
         Some(match name {
             mvp::NAME => Self::Mvp(MvpConfig::default()),
+            mvp::NO_IVC_NAME => Self::MvpNoIvc(MvpConfig::without_constraint()),
             qc::NAME => Self::Qc(QcConfig::default()),
             qc::BFN_NAME => Self::Bfn(QcConfig::bfn()),
             fql::NAME => Self::Fql(FqlConfig::default()),
@@ -79,6 +83,7 @@ impl AlgorithmConfig {
     pub fn shrunk(self) -> Self {
         match self {
             Self::Mvp(config) => Self::Mvp(config.shrunk()),
+            Self::MvpNoIvc(config) => Self::MvpNoIvc(config.shrunk()),
             Self::Qc(config) => Self::Qc(config.shrunk()),
             Self::Bfn(config) => Self::Bfn(config.shrunk()),
             Self::Fql(config) => Self::Fql(config.shrunk()),
@@ -94,6 +99,7 @@ impl AlgorithmConfig {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Mvp(_) => mvp::NAME,
+            Self::MvpNoIvc(_) => mvp::NO_IVC_NAME,
             Self::Qc(_) => qc::NAME,
             Self::Bfn(_) => qc::BFN_NAME,
             Self::Fql(_) => fql::NAME,
@@ -109,6 +115,7 @@ impl AlgorithmConfig {
     pub fn summary(&self) -> &'static str {
         match self {
             Self::Mvp(_) => "Mean Velocity Policy: N candidates in one step, the critics choose",
+            Self::MvpNoIvc(_) => "the same without its constraint, the paper's ablation",
             Self::Qc(_) => "Q-chunking: N candidates of a flow in ten steps, the critics choose",
             Self::Bfn(_) => "best-of-N flow behaviour cloning: the same with single actions",
             Self::Fql(_) => "Flow Q-learning: a one-step actor distilled from a flow, pulled by the critics",
@@ -122,7 +129,7 @@ impl AlgorithmConfig {
 
     fn settings(&self) -> &dyn Settings {
         match self {
-            Self::Mvp(config) => config,
+            Self::Mvp(config) | Self::MvpNoIvc(config) => config,
             Self::Qc(config) | Self::Bfn(config) => config,
             Self::Fql(config) | Self::QcFql(config) => config,
             Self::FpmdR(config) | Self::FpmdM(config) => config,
@@ -156,7 +163,33 @@ impl AlgorithmConfig {
     /// # Errors
     /// [`PolicyError::InvalidConfig`] names the first setting that makes no sense.
     pub fn validate(&self) -> Result<(), PolicyError> {
-        self.settings().validate()
+        self.settings().validate()?;
+        match self {
+            Self::MvpNoIvc(config) if config.ivc_weight != 0.0 => Err(PolicyError::config(
+                "ivc_weight",
+                config.ivc_weight,
+                format!(
+                    "`{}` has no constraint, so it must be 0; the algorithm with it is `{}`",
+                    self.name(),
+                    mvp::NAME
+                ),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// The settings of this algorithm that decide how a trained policy acts and leave its weights as they are: an
+    /// evaluation may change them.
+    pub fn acting_settings(&self) -> &'static [&'static str] {
+        match self {
+            Self::Mvp(_) | Self::MvpNoIvc(_) => &["candidates", "base_noise"],
+            Self::Qc(_) | Self::Bfn(_) => &["candidates", "flow_steps"],
+            Self::Fql(_) | Self::QcFql(_) => &["candidates"],
+            Self::FpmdR(_) | Self::FpmdM(_) => &["candidates", "base_noise", "acting_steps"],
+            // What these do is their mean, or their first sample, whatever else is there to be looked at.
+            Self::Sac(_) => &[],
+            Self::BcFlow(_) => &["flow_steps"],
+        }
     }
 }
 
@@ -185,6 +218,7 @@ impl<'de> Deserialize<'de> for AlgorithmConfig {
         }
         match base {
             Self::Mvp(base) => over(&base, given).map(Self::Mvp),
+            Self::MvpNoIvc(base) => over(&base, given).map(Self::MvpNoIvc),
             Self::Qc(base) => over(&base, given).map(Self::Qc),
             Self::Bfn(base) => over(&base, given).map(Self::Bfn),
             Self::Fql(base) => over(&base, given).map(Self::Fql),
@@ -229,8 +263,10 @@ pub fn create_learner(
     config.validate()?;
     spec.validate()?;
     if config.horizon() != spec.horizon {
-        return Err(PolicyError::config("horizon", config.horizon(), "it must be the horizon of the policy's sizes"));
+        let hint = format!("it must be {}, the horizon of the policy's sizes", spec.horizon);
+        return Err(PolicyError::config("horizon", config.horizon(), hint));
     }
+    check_weights(config.settings(), spec)?;
     let learner = match device {
         ComputeDevice::Cpu => {
             crate::cpu::keep_freed_memory();
@@ -256,7 +292,9 @@ fn assemble<B: PolicyBackend>(
 ) -> Box<dyn Learner> {
     let host = Host::<B> { spec: *spec, device: device.clone(), scaling: None };
     match config {
-        AlgorithmConfig::Mvp(config) => Box::new(Agent::new(Mvp::new(config, &host, noise), host)),
+        AlgorithmConfig::Mvp(settings) | AlgorithmConfig::MvpNoIvc(settings) => {
+            Box::new(Agent::new(Mvp::new(config.name(), settings, &host, noise), host))
+        }
         AlgorithmConfig::Qc(settings) | AlgorithmConfig::Bfn(settings) => {
             Box::new(Agent::new(Qc::new(config.name(), settings, &host, noise), host))
         }

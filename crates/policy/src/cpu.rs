@@ -11,7 +11,7 @@ use burn::tensor::{DType, Tensor, TensorData, TensorPrimitive};
 use burn_flex::{Flex, FlexDevice, FlexTensor};
 use rayon::prelude::*;
 
-use crate::backend::{DenseGradients, DenseTrace, NormTrace, PolicyBackend, generic};
+use crate::backend::{DenseGradients, DenseTrace, NormTrace, ParameterGradients, PolicyBackend, Wanted, generic};
 use crate::network::{Activation, Dense, Derived, Network};
 use crate::optimizer::AdamStep;
 use onestep_kernels::{
@@ -65,13 +65,13 @@ impl PolicyBackend for Flex {
         layer: &Dense<Self>,
         trace: DenseTrace<Self>,
         gradient: Tensor<Self, 3>,
-        wants_input: bool,
+        wanted: Wanted,
     ) -> DenseGradients<Self> {
         match (LayerView::new(layer), TraceView::new(&trace)) {
             (Some(view), Some(parts)) if gradient.dtype() == DType::F32 => {
-                dense_backward(&view, &parts, gradient, wants_input)
+                dense_backward(&view, &parts, gradient, wanted)
             }
-            _ => generic::dense_backward(layer, trace, gradient, wants_input),
+            _ => generic::dense_backward(layer, trace, gradient, wanted),
         }
     }
 
@@ -557,7 +557,7 @@ fn dense_backward(
     layer: &LayerView,
     trace: &TraceView,
     gradient: Tensor<Flex, 3>,
-    wants_input: bool,
+    wanted: Wanted,
 ) -> DenseGradients<Flex> {
     let [members, depth, width] = layer.dims();
     let count = trace.input.dims[1];
@@ -575,41 +575,49 @@ fn dense_backward(
     let gradient: &[f32] = gradient.storage();
     let member_gradient = |member: usize| part(gradient, member * count * width, count * width);
 
-    let mut totals = [(); 3].map(|()| vec![0.0; members * width]);
-    let member_sums = sums.chunks_exact(count.div_ceil(BLOCK_ROWS) * 3 * width);
-    for (member, sums) in member_sums.enumerate() {
-        for block in sums.chunks_exact(3 * width) {
-            for (total, sum) in totals.iter_mut().zip(block.chunks_exact(width)) {
-                let total = total.iter_mut().skip(member * width);
-                for (total, sum) in total.zip(sum) {
-                    *total += sum;
+    let parameters = wanted.parameters.then(|| {
+        let mut totals = [(); 3].map(|()| vec![0.0; members * width]);
+        let member_sums = sums.chunks_exact(count.div_ceil(BLOCK_ROWS) * 3 * width);
+        for (member, sums) in member_sums.enumerate() {
+            for block in sums.chunks_exact(3 * width) {
+                for (total, sum) in totals.iter_mut().zip(block.chunks_exact(width)) {
+                    let total = total.iter_mut().skip(member * width);
+                    for (total, sum) in total.zip(sum) {
+                        *total += sum;
+                    }
                 }
             }
         }
-    }
-    let [bias, scale, shift] = totals.map(|total| tensor(total, [members, 1, width]));
-    let has_norm = layer.norm.is_some();
+        let [bias, scale, shift] = totals.map(|total| tensor(total, [members, 1, width]));
+        let has_norm = layer.norm.is_some();
 
-    // The gradient of the weights, the input's columns shared among threads.
-    let packed: Vec<_> = (0..members).map(|member| pack(member_gradient(member), count, width)).collect();
-    let mut weight = vec![0.0; members * depth * width];
-    let tasks = blocks(&mut weight, depth, width).collect();
-    for_each(work, tasks, |(member, first, out)| {
-        if let Some(right) = packed.get(member) {
-            TransposedProduct {
-                left: trace.input.member(member),
-                left_width: depth,
-                first,
-                depth: count,
-                right,
-                width,
-                out,
+        // The gradient of the weights, the input's columns shared among threads.
+        let packed: Vec<_> = (0..members).map(|member| pack(member_gradient(member), count, width)).collect();
+        let mut weight = vec![0.0; members * depth * width];
+        let tasks = blocks(&mut weight, depth, width).collect();
+        for_each(work, tasks, |(member, first, out)| {
+            if let Some(right) = packed.get(member) {
+                TransposedProduct {
+                    left: trace.input.member(member),
+                    left_width: depth,
+                    first,
+                    depth: count,
+                    right,
+                    width,
+                    out,
+                }
+                .run();
             }
-            .run();
+        });
+        ParameterGradients {
+            weight: tensor(weight, [members, depth, width]),
+            bias,
+            scale: has_norm.then_some(scale),
+            shift: has_norm.then_some(shift),
         }
     });
 
-    let input = wants_input.then(|| {
+    let input = wanted.input.then(|| {
         let weights: Vec<_> =
             (0..members).map(|member| pack_transposed(layer.weight.member(member), width, depth)).collect();
         let mut input = vec![0.0; members * count * depth];
@@ -631,13 +639,7 @@ fn dense_backward(
         let input = tensor(input, [members, count, depth]);
         if trace.input.dims[0] == members { input } else { input.sum_dim(0) }
     });
-    DenseGradients {
-        input,
-        weight: tensor(weight, [members, depth, width]),
-        bias,
-        scale: has_norm.then_some(scale),
-        shift: has_norm.then_some(shift),
-    }
+    DenseGradients { input, parameters }
 }
 
 fn dense_tangent(layer: &LayerView, trace: &TraceView, tangent: &View<3>) -> Tensor<Flex, 3> {

@@ -103,15 +103,28 @@ impl<B: PolicyBackend> Critics<B> {
         Chosen::best(candidates, values)
     }
 
+    /// The actions of [`Critics::select`] alone. A single candidate is the best of its group, whatever its value.
+    ///
+    /// # Shapes
+    /// `observations` is `[n, S]`, `candidates` is `[n · N, h·A]`, the result is `[n, h·A]`.
+    pub(crate) fn best(&self, observations: Tensor<B, 2>, candidates: Tensor<B, 2>) -> Tensor<B, 2> {
+        if candidates.dims()[0] == observations.dims()[0] {
+            return candidates;
+        }
+        self.select(observations, candidates).actions
+    }
+
     /// The slow copies' value, `[n, N]`.
     pub(crate) fn target_value(&self, observations: Tensor<B, 2>, actions: Tensor<B, 2>) -> Tensor<B, 2> {
         self.evaluate(&self.target, observations, actions)
     }
 
-    /// The temporal-difference target `y = Σ γ^j r_j + γ^h · m · Q̄(s_h, a')`, `[B, 1]`, without gradient.
+    /// The temporal-difference target `y = Σ γ^j r_j + γ^h · m · Q̄(s_h, a')`, without gradient.
+    ///
+    /// # Shapes
+    /// `next_actions` is `[B, h·A]`, the result is `[B, 1]`.
     pub(crate) fn backup(&self, batch: &DeviceBatch<B>, next_actions: Tensor<B, 2>) -> Tensor<B, 2> {
-        let value = self.target_value(batch.next_observations.clone(), next_actions);
-        batch.returns.clone() + batch.bootstrap.clone() * value
+        batch.backup(1.0, self.target_value(batch.next_observations.clone(), next_actions))
     }
 
     /// `mean_k (Q_k(s, a) - y)²` over usable chunks.
@@ -172,5 +185,88 @@ impl<B: PolicyBackend> CriticLoss<B> {
         readings.add(metrics::CRITIC_Q_MEAN, self.q_mean.clone());
         readings.add(metrics::CRITIC_Q_SPREAD, self.q_spread.clone());
         readings.add(metrics::CRITIC_TARGET_MEAN, self.target_mean.clone());
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+mod tests {
+    use burn_flex::{Flex, FlexDevice};
+
+    use super::*;
+    use crate::PolicySpec;
+    use crate::backend::generic;
+    use crate::checkpoint::to_vec;
+    use crate::flow;
+    use crate::network::Activation;
+    use crate::testing::Stream;
+
+    /// Networks of the published depth, noise and observations of so many agents with so many candidates.
+    struct Scene {
+        host: Host<Flex>,
+        actor: Network<Flex>,
+        critics: Critics<Flex>,
+        observations: Tensor<Flex, 2>,
+        noise: Tensor<Flex, 2>,
+    }
+
+    impl Scene {
+        fn new(agents: usize, candidates: usize) -> Self {
+            let spec = PolicySpec { observation_dim: 7, action_dim: 3, horizon: 2 };
+            let host = Host::<Flex> { spec, device: FlexDevice, scaling: None };
+            let mut stream = Stream::new(90);
+            let actor = NetworkShape {
+                members: 1,
+                input: 7 + 6 + 2,
+                hidden: vec![48; 4],
+                output: 6,
+                activation: Activation::Gelu,
+                norm: false,
+            };
+            let critic = NetworkShape { members: 2, input: 7 + 6, output: 1, norm: true, ..actor.clone() };
+            let actor = actor.init::<Flex>(&FlexDevice, &mut stream);
+            let critics = Critics::new(&critic, Aggregate::Mean, &host, &mut stream);
+            let observations = host.upload(stream.normal(agents * 7), 7);
+            let noise = host.normal(agents * candidates, &mut stream);
+            Self { host, actor, critics, observations, noise }
+        }
+    }
+
+    #[test]
+    fn fused_loops_and_tensor_operations_select_the_same() {
+        for (agents, candidates) in [(1, 1), (1, 32), (37, 8)] {
+            let Scene { actor, critics, observations, noise, .. } = Scene::new(agents, candidates);
+            let times = [0.0, 1.0];
+            let fused =
+                flow::one_step(noise.clone(), actor.infer(observations.clone(), noise.clone(), &times).squeeze_dim(0));
+            let fused = critics.select(observations.clone(), fused);
+
+            let velocity = generic::infer(&actor, observations.clone(), noise.clone(), &times);
+            let plain = flow::one_step(noise, velocity.squeeze_dim(0));
+            let values = generic::infer(&critics.online, observations, plain.clone(), &[]);
+            let plain = Chosen::best(plain, values.mean_dim(0).reshape([agents, candidates]));
+
+            let index = |chosen: &Chosen<Flex>| chosen.index.to_data().iter::<i64>().collect::<Vec<_>>();
+            assert_eq!(index(&fused), index(&plain), "{agents} agents, {candidates} candidates");
+            assert!(candidates == 1 || index(&plain).iter().any(|index| *index > 0));
+            for (found, expected) in [(fused.actions, plain.actions), (fused.q, plain.q)] {
+                let (found, expected) = (to_vec(found.into_data()).unwrap(), to_vec(expected.into_data()).unwrap());
+                assert_eq!(found.len(), expected.len());
+                for (found, expected) in found.iter().zip(expected) {
+                    assert!((found - expected).abs() < 1e-5, "{found}, not {expected}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_best_alone_is_what_selection_takes() {
+        for (agents, candidates) in [(1, 1), (5, 1), (5, 6)] {
+            let Scene { host, critics, observations, noise, .. } = Scene::new(agents, candidates);
+            let best = critics.best(observations.clone(), noise.clone());
+            assert_eq!(best.dims(), [agents, host.spec.chunk_dim()]);
+            let selected = critics.select(observations, noise).actions;
+            assert_eq!(to_vec(best.into_data()).unwrap(), to_vec(selected.into_data()).unwrap());
+        }
     }
 }

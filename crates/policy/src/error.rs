@@ -12,7 +12,7 @@ pub enum PolicyError {
         /// The value that was found.
         value: String,
         /// What would be accepted.
-        hint: &'static str,
+        hint: String,
     },
 
     /// A slice or a request has the wrong size.
@@ -33,8 +33,8 @@ pub enum PolicyError {
         "`{metric}` is {value} at update {update}; look for a non-finite observation or reward, or lower `learning_rate`"
     )]
     NonFinite {
-        /// The metric, one of [`metrics`](crate::metrics), or the name of the value.
-        metric: &'static str,
+        /// The metric, one of [`metrics`](crate::metrics), or the name of the value or of the tensor.
+        metric: String,
         /// The value that was found.
         value: f32,
         /// The number of updates made before.
@@ -61,14 +61,12 @@ pub enum PolicyError {
         hint: &'static str,
     },
 
-    /// A tensor of the checkpoint is missing, unknown or of another shape.
-    #[error(
-        "tensor `{name}` of the checkpoint: {reason}; the network sizes of the run must be the ones it was saved with"
-    )]
+    /// A tensor of the checkpoint is missing, unknown, of another shape, or holds a number that is not finite.
+    #[error("tensor `{name}` of the checkpoint: {reason}")]
     CheckpointTensor {
         /// The name of the tensor.
         name: String,
-        /// What is wrong with it.
+        /// What is wrong with it, and what to do.
         reason: String,
     },
 
@@ -82,7 +80,7 @@ pub enum PolicyError {
 
 impl PolicyError {
     /// An [`PolicyError::InvalidConfig`] of any printable value.
-    pub(crate) fn config(field: &'static str, value: impl std::fmt::Debug, hint: &'static str) -> Self {
-        Self::InvalidConfig { field, value: format!("{value:?}"), hint }
+    pub(crate) fn config(field: &'static str, value: impl std::fmt::Debug, hint: impl Into<String>) -> Self {
+        Self::InvalidConfig { field, value: format!("{value:?}"), hint: hint.into() }
     }
 }

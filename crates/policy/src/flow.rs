@@ -82,7 +82,11 @@ pub struct TimePairs {
 }
 
 impl TimePairs {
-    /// Draws `count` pairs for update number `update`.
+    /// Draws `count` pairs for update number `update`, counted from 0.
+    ///
+    /// From `noise` come first `2 · count` numbers for the times, uniform or normal as `times` says; then, only if
+    /// `diagonal_share` is above 0, `count` uniform ones that say which pairs are diagonal. So a share of 0 leaves the
+    /// stream where it would be without that setting.
     pub fn draw(
         times: &TimeDistribution,
         diagonal_share: f64,
@@ -204,6 +208,24 @@ mod tests {
             let pairs = TimePairs::draw(&times, 0.0, None, 0, 1_000, &mut Stream::new(1));
             assert!(pairs.start.iter().zip(&pairs.end).all(|(start, end)| 0.0 <= *start && start < end && *end <= 1.0));
         }
+    }
+
+    #[test]
+    fn logit_normal_times_have_their_median_and_their_spread() {
+        let draw = |mean: f64, std: f64| {
+            let times = TimeDistribution::LogitNormal { mean, std };
+            let pairs = TimePairs::draw(&times, 0.0, None, 0, 2_000, &mut Stream::new(4));
+            pairs.start.into_iter().chain(pairs.end).map(f64::from).collect::<Vec<_>>()
+        };
+        // A draw lies above 1/2 where n > -0.4: with probability Φ(0.4) = 0.655.
+        let times = draw(0.4, 1.0);
+        let share = times.iter().filter(|time| **time > 0.5).count() as f64 / 4_000.0;
+        assert!((share - 0.655).abs() < 0.02, "{share}");
+        // Back through the sigmoid they are normal again.
+        let normals: Vec<f64> = draw(-0.3, 0.1).iter().map(|time| (time / (1.0 - time)).ln()).collect();
+        let mean = normals.iter().sum::<f64>() / 4_000.0;
+        let std = (normals.iter().map(|normal| (normal - mean).powi(2)).sum::<f64>() / 4_000.0).sqrt();
+        assert!((mean + 0.3).abs() < 0.01 && (std - 0.1).abs() < 0.005, "mean {mean}, deviation {std}");
     }
 
     #[test]

@@ -39,7 +39,9 @@ use crate::flow;
 use crate::host::{Host, Readings, device_error};
 use crate::network::{Activation, Ad};
 use crate::optimizer::{BETA_1, BETA_2, adam_step};
-use crate::settings::{any, check_number, check_positive, not_negative, positive, settings, unit_above_zero};
+use crate::settings::{
+    MOST, any, check_count, check_number, check_period, check_rows, not_negative, positive, settings, unit_above_zero,
+};
 use crate::timed::{Timed, TimedMoments, TimedTracked};
 use crate::{Metrics, NoiseSource, PolicyError, metrics};
 
@@ -113,7 +115,7 @@ impl<B: PolicyBackend> Fpmd<B> {
         }
     }
 
-    /// Samples of π_old in `steps` steps, within [-1, 1], from `noise`.
+    /// Samples of π_old in `steps` steps, normalised actions within [-1, 1], from `noise`.
     ///
     /// # Shapes
     /// `observations` is `[n, S]`, `noise` and the result are `[n · N, h·A]`.
@@ -126,7 +128,10 @@ impl<B: PolicyBackend> Fpmd<B> {
         sample.clamp(-1.0, 1.0)
     }
 
-    /// The weights of samples with the values `q`, `[B, N]`. Each is of size 1 if all values are equal.
+    /// The weights of samples with the values `q`, without unit. Each is of size 1 if all values are equal.
+    ///
+    /// # Shapes
+    /// `q` and the result are `[B, N]`, N samples for each of B states.
     fn weights(&self, q: Tensor<B, 2>, scale: &RunningScale<B>) -> Tensor<B, 2> {
         let deviation = scale.variance.clone().sqrt().add_scalar(1e-6);
         let share = |exponent: Tensor<B, 2>| {
@@ -147,7 +152,8 @@ impl<B: PolicyBackend> Fpmd<B> {
         }
     }
 
-    /// `Σ weight · |…|²` of the variant at hand, with the graph that it hangs on.
+    /// `Σ weight · |…|²` of the variant at hand, `[1]`, with the graph that it hangs on; in squared units of normalised
+    /// actions.
     fn policy_loss(&self, tracked: &TimedTracked<B>, batch: PolicyBatch<B>) -> Tensor<Ad<B>, 1> {
         let PolicyBatch { observations, actions, noise, start, end, weight } = batch;
         let velocity = flow::conditional_velocity(noise.clone(), actions.clone());
@@ -169,6 +175,9 @@ impl<B: PolicyBackend> Fpmd<B> {
     }
 
     /// The loss of one step of the actor; `turn` counts its steps from 1.
+    ///
+    /// # Shapes
+    /// `observations` is `[B, S]`; the actor learns from `B · N` samples, N of them at each observation.
     fn propose(
         &self,
         host: &Host<B>,
@@ -231,18 +240,16 @@ impl<B: PolicyBackend> Fpmd<B> {
         Proposal { tracked, loss, scale }
     }
 
-    /// How far one-step samples are from those of many steps.
-    fn diagnose(
-        &self,
-        host: &Host<B>,
-        observations: Tensor<B, 2>,
-        noise: &mut dyn NoiseSource,
-        readings: &mut Readings<B>,
-    ) {
+    /// How far one-step samples are from those of many steps, in squared units of normalised actions, summed over a
+    /// chunk. It takes nothing from any stream: a run learns the same whether it is looked at or not.
+    ///
+    /// # Shapes
+    /// `observations` is `[B, S]`, of which the first few are looked at.
+    fn diagnose(&self, host: &Host<B>, observations: Tensor<B, 2>, readings: &mut Readings<B>) {
         let (states, samples) = DIAGNOSED;
         let states = states.min(observations.dims()[0]);
         let observations = observations.narrow(0, 0, states);
-        let draws = host.normal(states * samples, noise).mul_scalar(self.config.training_noise);
+        let draws = host.normal(states * samples, &mut FixedNoise::default()).mul_scalar(self.config.training_noise);
         let grouped = |sample: Tensor<B, 2>| sample.reshape([states, samples, host.spec.chunk_dim()]);
         let many: Tensor<B, 3> = grouped(self.sample(&observations, draws.clone(), DIAGNOSED_STEPS));
         let one: Tensor<B, 3> = grouped(self.sample(&observations, draws, 1));
@@ -251,6 +258,41 @@ impl<B: PolicyBackend> Fpmd<B> {
         readings.add(metrics::ACTOR_TRACE_VARIANCE, squared(many.clone() - mean.clone()));
         readings.add(metrics::ACTOR_ONE_STEP_SPREAD, squared(one.clone() - mean));
         readings.add(metrics::ACTOR_ONE_STEP_ERROR, squared(one - many));
+    }
+}
+
+/// The noise of the diagnostics: the same numbers each time, so that two comparisons differ by the policy alone.
+///
+/// SplitMix64 (Steele, Lea and Flood, "Fast Splittable Pseudorandom Number Generators", 2014) from 0, two uniform draws
+/// to two normal ones by Box and Muller: short enough to be written again beside the reference numbers.
+#[derive(Debug, Default)]
+struct FixedNoise(u64);
+
+impl FixedNoise {
+    /// Uniform on [0, 1), in steps of 2^-53.
+    fn next(&mut self) -> f64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut bits = self.0;
+        bits = (bits ^ (bits >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        bits ^= bits >> 31;
+        (bits >> 11) as f64 * 2.0_f64.powi(-53)
+    }
+}
+
+impl NoiseSource for FixedNoise {
+    fn fill_normal(&mut self, out: &mut [f32]) {
+        for pair in out.chunks_mut(2) {
+            let radius = (-2.0 * (1.0 - self.next()).ln()).sqrt();
+            let (sine, cosine) = (2.0 * std::f64::consts::PI * self.next()).sin_cos();
+            for (value, part) in pair.iter_mut().zip([cosine, sine]) {
+                *value = (radius * part) as f32;
+            }
+        }
+    }
+
+    fn fill_uniform(&mut self, out: &mut [f32]) {
+        out.fill_with(|| self.next() as f32);
     }
 }
 
@@ -359,9 +401,9 @@ impl<B: PolicyBackend> Algorithm<B> for Fpmd<B> {
         let Update { batch, size, index, reads, noise, .. } = update;
         let draws = host.normal(size * self.config.target_candidates, noise).mul_scalar(self.config.base_noise);
         let samples = self.sample(&batch.next_observations, draws, self.config.training_steps);
-        let next = self.critics.select(batch.next_observations.clone(), samples);
-        let value = self.critics.target_value(batch.next_observations.clone(), next.actions);
-        let target = batch.returns.clone().mul_scalar(self.config.reward_scale) + batch.bootstrap.clone() * value;
+        let next = self.critics.best(batch.next_observations.clone(), samples);
+        let value = self.critics.target_value(batch.next_observations.clone(), next);
+        let target = batch.backup(self.config.reward_scale, value);
 
         let critics = self.critics.online.track();
         let critic = self.critics.loss(&critics, &batch, target);
@@ -369,7 +411,7 @@ impl<B: PolicyBackend> Algorithm<B> for Fpmd<B> {
         if reads {
             critic.report(&mut readings);
             if self.config.diagnostics_every > 0 && index.is_multiple_of(self.config.diagnostics_every) {
-                self.diagnose(host, batch.observations.clone(), noise, &mut readings);
+                self.diagnose(host, batch.observations.clone(), &mut readings);
             }
         }
         let turn = index / self.config.policy_delay;
@@ -459,8 +501,9 @@ impl<B: PolicyBackend> RunningScale<B> {
 
 /// How the value of a sample becomes its weight.
 ///
-/// In a file: `weighting = "centred"`, `weighting = { scaled = { temperature = 3.0 } }` or
-/// `weighting = { self_normalised = { temperature = 1.0 } }`.
+/// In a file: `weighting = "centred"`, `weighting = { scaled = { temperature = 3.0 } }`,
+/// `weighting = { self_normalised = { temperature = 1.0 } }` or `weighting = { advantage = { temperature = 0.5 } }`; the
+/// last two need `samples` of at least 2.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Weighting {
@@ -485,12 +528,15 @@ pub enum Weighting {
 }
 
 impl Weighting {
-    /// The temperature of its own, and whether it compares the samples of one state.
-    fn parts(self) -> (Option<f64>, bool) {
+    /// The temperature of its own with its name in a file, and whether it compares the samples of one state.
+    fn parts(self) -> (Option<(&'static str, f64)>, bool) {
         match self {
             Self::Centred => (None, false),
-            Self::Scaled { temperature } => (Some(temperature), false),
-            Self::SelfNormalised { temperature } | Self::Advantage { temperature } => (Some(temperature), true),
+            Self::Scaled { temperature } => (Some(("weighting.scaled.temperature", temperature)), false),
+            Self::SelfNormalised { temperature } => {
+                (Some(("weighting.self_normalised.temperature", temperature)), true)
+            }
+            Self::Advantage { temperature } => (Some(("weighting.advantage.temperature", temperature)), true),
         }
     }
 }
@@ -556,13 +602,12 @@ impl FpmdConfig {
     /// # Errors
     /// [`PolicyError::InvalidConfig`] names the first setting that makes no sense.
     pub fn validate(&self) -> Result<(), PolicyError> {
-        let count = |value: u64| usize::try_from(value).unwrap_or(usize::MAX);
         self.validate_common()?;
         check_number("reward_scale", self.reward_scale, positive)?;
-        check_positive("policy_delay", count(self.policy_delay))?;
-        check_positive("samples", self.samples)?;
-        check_positive("training_steps", self.training_steps)?;
-        check_positive("acting_steps", self.acting_steps)?;
+        check_period("policy_delay", self.policy_delay)?;
+        check_rows("samples", self.samples, self.batch_size, self.horizon)?;
+        check_count("training_steps", self.training_steps, MOST)?;
+        check_count("acting_steps", self.acting_steps, MOST)?;
         check_number("base_noise", self.base_noise, not_negative)?;
         check_number("training_noise", self.training_noise, not_negative)?;
         check_number("smoothing", self.smoothing, not_negative)?;
@@ -570,7 +615,7 @@ impl FpmdConfig {
         check_number("running_rate", self.running_rate, unit_above_zero)?;
         check_number("initial_temperature", self.initial_temperature, positive)?;
         check_number("temperature_learning_rate", self.temperature_learning_rate, positive)?;
-        check_positive("temperature_every", count(self.temperature_every))?;
+        check_period("temperature_every", self.temperature_every)?;
         check_number("target_entropy", self.target_entropy, any)?;
         let (temperature, compares) = self.weighting.parts();
         if compares && self.samples < 2 {
@@ -580,13 +625,27 @@ impl FpmdConfig {
                 "weights normalised over a state's samples need at least 2",
             ));
         }
-        temperature.map_or(Ok(()), |temperature| check_number("weighting.temperature", temperature, positive))
+        temperature.map_or(Ok(()), |(field, temperature)| check_number(field, temperature, positive))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_noise_of_diagnostics_is_normal_and_always_the_same() {
+        let draw = || {
+            let mut draws = vec![0.0_f32; 10_001];
+            FixedNoise::default().fill_normal(&mut draws);
+            draws
+        };
+        let draws = draw();
+        assert_eq!(draws, draw());
+        let moment = |power: i32| draws.iter().map(|draw| f64::from(*draw).powi(power)).sum::<f64>() / 10_001.0;
+        assert!(moment(1).abs() < 0.03 && (moment(2) - 1.0).abs() < 0.05, "{} {}", moment(1), moment(2));
+        assert!(moment(3).abs() < 0.1 && (moment(4) - 3.0).abs() < 0.3, "{} {}", moment(3), moment(4));
+    }
 
     #[test]
     fn the_temperature_follows_the_released_schedule() {

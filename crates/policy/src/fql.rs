@@ -26,7 +26,7 @@ use crate::host::{Host, Readings};
 use crate::network::{Activation, Network, NetworkShape};
 use crate::optimizer::{Moments, adam_step};
 use crate::rectified::{FlowBatch, VelocityField};
-use crate::settings::{check_number, check_positive, not_negative, settings};
+use crate::settings::{MOST, check_count, check_number, not_negative, settings};
 use crate::{Metrics, NoiseSource, PolicyError, metrics};
 
 /// The name of Flow Q-learning in configurations and checkpoints.
@@ -72,6 +72,16 @@ impl<B: PolicyBackend> Fql<B> {
     }
 }
 
+impl<B: PolicyBackend> Fql<B> {
+    /// One sample for each row of `noise`, in one step, within [-1, 1].
+    ///
+    /// # Shapes
+    /// `observations` is `[n, S]`, `noise` and the result are `[n · N, h·A]`.
+    fn generate(&self, observations: Tensor<B, 2>, noise: Tensor<B, 2>) -> Tensor<B, 2> {
+        self.actor.infer(observations, noise, &[]).squeeze_dim::<2>(0).clamp(-1.0, 1.0)
+    }
+}
+
 impl<B: PolicyBackend> Algorithm<B> for Fql<B> {
     fn name(&self) -> &'static str {
         self.name
@@ -104,16 +114,16 @@ impl<B: PolicyBackend> Algorithm<B> for Fql<B> {
     }
 
     fn choose(&self, acting: Acting<B>) -> Chosen<B> {
-        let sample = self.actor.infer(acting.observations.clone(), acting.noise, &[]);
-        self.critics.select(acting.observations, sample.squeeze_dim::<2>(0).clamp(-1.0, 1.0))
+        let samples = self.generate(acting.observations.clone(), acting.noise);
+        self.critics.select(acting.observations, samples)
     }
 
     fn update(&mut self, host: &Host<B>, update: Update<'_, B>) -> Result<Metrics, PolicyError> {
         let Update { batch, size, index, reads, noise, .. } = update;
         let draws = host.normal(size * self.config.target_candidates, noise);
-        let next =
-            self.choose(Acting { observations: batch.next_observations.clone(), noise: draws, exploration: None });
-        let target = self.critics.backup(&batch, next.actions);
+        let samples = self.generate(batch.next_observations.clone(), draws);
+        let next = self.critics.best(batch.next_observations.clone(), samples);
+        let target = self.critics.backup(&batch, next);
 
         let flow_batch = FlowBatch {
             observations: batch.observations.clone(),
@@ -202,7 +212,7 @@ impl FqlConfig {
     /// [`PolicyError::InvalidConfig`] names the first setting that makes no sense.
     pub fn validate(&self) -> Result<(), PolicyError> {
         self.validate_common()?;
-        check_positive("flow_steps", self.flow_steps)?;
+        check_count("flow_steps", self.flow_steps, MOST)?;
         check_number("distillation_weight", self.distillation_weight, not_negative)
     }
 }

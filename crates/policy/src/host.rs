@@ -92,6 +92,16 @@ pub(crate) struct DeviceBatch<B: PolicyBackend> {
     pub(crate) chunk_weight: Tensor<B, 2>,
 }
 
+impl<B: PolicyBackend> DeviceBatch<B> {
+    /// The temporal-difference target `c Σ γ^j r_j + γ^h · m · V(s_h)`.
+    ///
+    /// # Shapes
+    /// `value`, V, and the result are `[B, 1]`.
+    pub(crate) fn backup(&self, reward_scale: f64, value: Tensor<B, 2>) -> Tensor<B, 2> {
+        self.returns.clone().mul_scalar(reward_scale) + self.bootstrap.clone() * value
+    }
+}
+
 /// `values` with zeros where `mask` is zero; each element of the mask stands for as many values in a row.
 pub(crate) fn masked(values: &[f32], mask: &[f32]) -> Vec<f32> {
     let width = values.len() / mask.len().max(1);
@@ -143,7 +153,7 @@ impl<B: PolicyBackend> Readings<B> {
         let data = Tensor::cat(self.tensors, 0).try_into_data().map_err(device_error)?;
         let metrics: Metrics = self.names.into_iter().zip(to_vec(data)?).collect();
         match metrics.iter().find(|(_, value)| !value.is_finite()) {
-            Some(&(metric, value)) => Err(PolicyError::NonFinite { metric, value, update: updates }),
+            Some(&(metric, value)) => Err(PolicyError::NonFinite { metric: metric.to_owned(), value, update: updates }),
             None => Ok(metrics),
         }
     }

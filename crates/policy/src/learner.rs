@@ -2,10 +2,12 @@
 //!
 //! A [`Learner`] is an object: nothing outside of this crate is generic over a backend. It speaks slices of `f32` in
 //! row-major order and never draws random numbers of its own: all noise comes from the caller's named streams, so a
-//! run can be repeated and resumed.
+//! run can be repeated and resumed. (What is only measured, such as the diagnostics of FPMD, uses the same fixed
+//! numbers each time.)
 
 use serde::{Deserialize, Serialize};
 
+use crate::settings::{MOST, MOST_ACTIONS, check_count};
 use crate::{ObservationScaling, PolicyError};
 
 /// The sizes that a policy is made for.
@@ -26,17 +28,18 @@ impl PolicySpec {
         self.horizon * self.action_dim
     }
 
-    /// Checks that no size is zero.
+    /// Checks that no size is zero or beyond what can be computed with: observation and chunk have at most 65,536
+    /// numbers, a chunk at most 1,024 actions.
     ///
     /// # Errors
     /// [`PolicyError::InvalidConfig`] names the first size that is.
     pub fn validate(&self) -> Result<(), PolicyError> {
-        for (field, value) in
-            [("observation_dim", self.observation_dim), ("action_dim", self.action_dim), ("horizon", self.horizon)]
-        {
-            if value == 0 {
-                return Err(PolicyError::config(field, value, "it must be at least 1"));
-            }
+        check_count("observation_dim", self.observation_dim, MOST)?;
+        check_count("horizon", self.horizon, MOST_ACTIONS)?;
+        check_count("action_dim", self.action_dim, MOST)?;
+        if self.chunk_dim() > MOST {
+            let hint = format!("with a horizon of {} it must be at most {}", self.horizon, MOST / self.horizon);
+            return Err(PolicyError::config("action_dim", self.action_dim, hint));
         }
         Ok(())
     }
@@ -112,7 +115,7 @@ impl Batch<'_> {
                 "shape [batch, observation]",
             ),
         ] {
-            check_size(field, found, rows * width, hint)?;
+            check_size(field, found, rows.checked_mul(width), hint)?;
         }
         Ok(())
     }
@@ -150,32 +153,34 @@ impl SelectRequest<'_> {
         check_size(
             "select.observations",
             self.observations.len(),
-            self.agents * spec.observation_dim,
+            self.agents.checked_mul(spec.observation_dim),
             "shape [agents, observation]",
         )?;
         check_size(
             "select.noise",
             self.noise.len(),
-            self.agents * self.candidates * spec.chunk_dim(),
+            self.agents.checked_mul(self.candidates).and_then(|rows| rows.checked_mul(spec.chunk_dim())),
             "shape [agents, candidates, horizon * action]",
         )?;
         self.exploration.map_or(Ok(()), |noise| {
             check_size(
                 "select.exploration",
                 noise.len(),
-                self.agents * spec.chunk_dim(),
+                self.agents.checked_mul(spec.chunk_dim()),
                 "shape [agents, horizon * action]",
             )
         })
     }
 }
 
+/// A slice must have so many elements; none has as many as a product that overflows.
 pub(crate) fn check_size(
     field: &'static str,
     found: usize,
-    expected: usize,
+    expected: impl Into<Option<usize>>,
     hint: &'static str,
 ) -> Result<(), PolicyError> {
+    let expected = expected.into().unwrap_or(usize::MAX);
     if found == expected { Ok(()) } else { Err(PolicyError::Size { field, found, expected, hint }) }
 }
 
@@ -184,7 +189,8 @@ pub(crate) fn check_size(
 pub struct Selection {
     /// `[n, h·A]`, the chosen chunks, each number within [-1, 1].
     pub actions: Vec<f32>,
-    /// `[n]`, the value that the critics give to the chosen chunk.
+    /// `[n]`, the value that the critics give to the chosen candidate: before the exploration noise that some
+    /// algorithms add to it (FPMD), zero where there are no critics (`bc-flow`).
     pub q: Vec<f32>,
     /// `[n]`, the index of the chosen candidate.
     pub index: Vec<u32>,
@@ -248,11 +254,15 @@ pub trait Learner: Send {
     /// # Errors
     /// [`PolicyError::Size`] for a malformed batch, [`PolicyError::NonFinite`] if a loss is not finite (weights and
     /// optimiser stay as they were before the update), [`PolicyError::Device`] if the device fails.
+    ///
+    /// Losses are looked at only where metrics are read back. With `metrics_every` above 1 an update between two
+    /// readings may therefore spoil the weights; the next reading, selection or checkpoint refuses them.
     fn update(&mut self, batch: &Batch<'_>, noise: &mut dyn NoiseSource) -> Result<Metrics, PolicyError>;
 
     /// The weights of actor, critics and targets as safetensors.
     ///
     /// # Errors
+    /// [`PolicyError::NonFinite`] with the name of a tensor that holds a number that is not finite,
     /// [`PolicyError::Device`] if the device fails.
     fn weights(&self) -> Result<Vec<u8>, PolicyError>;
 
@@ -265,7 +275,7 @@ pub trait Learner: Send {
     /// The state of the optimiser and the number of updates as safetensors.
     ///
     /// # Errors
-    /// [`PolicyError::Device`] if the device fails.
+    /// As [`Learner::weights`].
     fn optimizer(&self) -> Result<Vec<u8>, PolicyError>;
 
     /// Loads what [`Learner::optimizer`] wrote. On an error the learner stays as it was.

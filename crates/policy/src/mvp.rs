@@ -31,15 +31,18 @@ use crate::flow::{self, Curriculum, TimeDistribution, TimePairs};
 use crate::host::{Host, Readings};
 use crate::network::{Activation, Ad, Network, NetworkShape, Tracked};
 use crate::optimizer::{Moments, adam_step};
-use crate::settings::{any, check_number, not_negative, positive, settings, unit};
+use crate::settings::{any, check_number, check_rows, not_negative, positive, settings, unit};
 use crate::{Metrics, NoiseSource, Phase, PolicyError, metrics};
 
 /// The name of the algorithm in configurations and checkpoints.
 pub const NAME: &str = "mvp";
+/// The name of the algorithm without its constraint, λ = 0.
+pub const NO_IVC_NAME: &str = "mvp-no-ivc";
 
 /// A Mean Velocity Policy on the backend `B`.
 #[derive(Debug)]
 pub(crate) struct Mvp<B: PolicyBackend> {
+    name: &'static str,
     config: MvpConfig,
     /// u(x, t, r, s) from the input (s, x, t, r).
     actor: Network<B>,
@@ -49,7 +52,7 @@ pub(crate) struct Mvp<B: PolicyBackend> {
 
 impl<B: PolicyBackend> Mvp<B> {
     /// Makes a policy with fresh weights, drawn from `noise`: first the actor's, then the critics'.
-    pub(crate) fn new(config: &MvpConfig, host: &Host<B>, noise: &mut dyn NoiseSource) -> Self {
+    pub(crate) fn new(name: &'static str, config: &MvpConfig, host: &Host<B>, noise: &mut dyn NoiseSource) -> Self {
         let chunk = host.spec.chunk_dim();
         let actor = NetworkShape {
             members: 1,
@@ -61,6 +64,7 @@ impl<B: PolicyBackend> Mvp<B> {
         }
         .init::<B>(&host.device, noise);
         Self {
+            name,
             config: config.clone(),
             actor_moments: Moments::zeros(&actor),
             actor,
@@ -78,10 +82,13 @@ impl<B: PolicyBackend> Mvp<B> {
         flow::one_step(noise, velocity.squeeze_dim(0))
     }
 
-    /// Generates candidates and selects the best of each group of `N` by the online critics.
-    fn generate_and_select(&self, observations: Tensor<B, 2>, noise: Tensor<B, 2>) -> Chosen<B> {
+    /// Generates candidates and takes the best of each group of `N` by the online critics.
+    ///
+    /// # Shapes
+    /// `observations` is `[n, S]`, `noise` is `[n · N, h·A]`, the result is `[n, h·A]`.
+    fn generate_and_take_best(&self, observations: Tensor<B, 2>, noise: Tensor<B, 2>) -> Tensor<B, 2> {
         let candidates = self.generate(observations.clone(), noise);
-        self.critics.select(observations, candidates)
+        self.critics.best(observations, candidates)
     }
 }
 
@@ -101,14 +108,20 @@ struct PolicyBatch<B: PolicyBackend> {
     end: Tensor<B, 2>,
 }
 
+/// The actor's loss and its parts, each `[1]`.
 struct PolicyLoss<B: PolicyBackend> {
+    /// `L_MF + λ L_IVC`.
     total: Tensor<Ad<B>, 1>,
+    /// `L_MF`.
     mean_flow: Tensor<B, 1>,
+    /// `L_IVC`, without λ; none with λ = 0.
     constraint: Option<Tensor<B, 1>>,
+    /// Root mean square of du/dt, in actions per unit of flow time.
     tangent_rms: Tensor<B, 1>,
 }
 
-/// `L_MF + λ L_IVC`. One pass evaluates the actor at (t, r) and, below it, at (t, t).
+/// `L_MF + λ L_IVC` of a batch of B chunks, in squared units of normalised actions. One pass evaluates the actor at
+/// (t, r) and, below it, at (t, t): `[2 B, S + h·A + 2]` numbers go in, `[2 B, h·A]` come out; with λ = 0, `B` rows.
 fn policy_loss<B: PolicyBackend>(
     actor: &Network<B>,
     tracked: &Tracked<B>,
@@ -162,7 +175,7 @@ fn policy_loss<B: PolicyBackend>(
 
 impl<B: PolicyBackend> Algorithm<B> for Mvp<B> {
     fn name(&self) -> &'static str {
-        NAME
+        self.name
     }
 
     fn settings(&self) -> serde_json::Result<serde_json::Value> {
@@ -190,22 +203,23 @@ impl<B: PolicyBackend> Algorithm<B> for Mvp<B> {
     }
 
     fn choose(&self, acting: Acting<B>) -> Chosen<B> {
-        self.generate_and_select(acting.observations, acting.noise)
+        let candidates = self.generate(acting.observations.clone(), acting.noise);
+        self.critics.select(acting.observations, candidates)
     }
 
     fn update(&mut self, host: &Host<B>, update: Update<'_, B>) -> Result<Metrics, PolicyError> {
         let Update { batch, size, phase, index, reads, noise } = update;
         // The target, from the best of N candidates at the next observation.
         let draws = host.normal(size * self.config.target_candidates, noise);
-        let next = self.generate_and_select(batch.next_observations.clone(), draws);
-        let target = self.critics.backup(&batch, next.actions);
+        let next = self.generate_and_take_best(batch.next_observations.clone(), draws);
+        let target = self.critics.backup(&batch, next);
 
         // What the actor imitates.
         let (imitated, weight) = if self.config.regression == Regression::BestOfN && phase == Phase::Online {
             let draws = host.normal(size * self.config.candidates, noise);
-            let chosen = self.generate_and_select(batch.observations.clone(), draws);
+            let chosen = self.generate_and_take_best(batch.observations.clone(), draws);
             // A selected chunk is whole: no entry of it lies behind the end of an episode.
-            (chosen.actions, host.whole_chunks(size))
+            (chosen, host.whole_chunks(size))
         } else {
             (batch.actions.clone(), batch.entry_weight.clone())
         };
@@ -325,6 +339,12 @@ settings! {
 }
 
 impl MvpConfig {
+    /// The settings without the instantaneous velocity constraint.
+    #[must_use]
+    pub fn without_constraint() -> Self {
+        Self { ivc_weight: 0.0, ..Self::default() }
+    }
+
     /// Checks every setting.
     ///
     /// # Errors
@@ -335,12 +355,15 @@ impl MvpConfig {
         check_number("diagonal_share", self.diagonal_share, unit)?;
         check_number("base_noise", self.base_noise, not_negative)?;
         if let TimeDistribution::LogitNormal { mean, std } = self.times {
-            check_number("times.mean", mean, any)?;
-            check_number("times.std", std, positive)?;
+            check_number("times.logit_normal.mean", mean, any)?;
+            check_number("times.logit_normal.std", std, positive)?;
         }
         if let ElementWeighting::Adaptive { power, c } = self.weighting {
-            check_number("weighting.power", power, not_negative)?;
-            check_number("weighting.c", c, positive)?;
+            check_number("weighting.adaptive.power", power, not_negative)?;
+            check_number("weighting.adaptive.c", c, positive)?;
+        }
+        if self.regression == Regression::BestOfN {
+            check_rows("candidates", self.candidates, self.batch_size, self.horizon)?;
         }
         self.curriculum.as_ref().map_or(Ok(()), Curriculum::validate)
     }

@@ -30,7 +30,7 @@ use burn::tensor::{Tensor, TensorData, TensorPrimitive};
 pub use onestep_kernels::Activation;
 
 use crate::NoiseSource;
-use crate::backend::{DenseTrace, PolicyBackend};
+use crate::backend::{DenseTrace, PolicyBackend, Wanted};
 
 /// Layer normalisation over the features of a layer's output.
 #[derive(Debug, Clone)]
@@ -346,9 +346,16 @@ impl<B: PolicyBackend, const N: usize> Backward<B, N> for DenseStep {
         let output = gradients.consume::<B>(&ops.node);
         let output = Tensor::from_primitive(TensorPrimitive::Float(output));
         let parents = ops.parents.map(|parent| parent.map(|node| node.id));
-        let wants_input = matches!(parents.first(), Some(Some(_)));
-        let found = B::dense_backward(&ops.state.layer, ops.state.trace, output, wants_input);
-        let found = [found.input, Some(found.weight), Some(found.bias), found.scale, found.shift];
+        // A parent without a gradient of its own is none: the input of a first layer, the parameters of a frozen one.
+        let wanted = Wanted {
+            input: matches!(parents.first(), Some(Some(_))),
+            parameters: parents.iter().skip(1).any(Option::is_some),
+        };
+        let found = B::dense_backward(&ops.state.layer, ops.state.trace, output, wanted);
+        let [weight, bias, scale, shift] = found
+            .parameters
+            .map_or([const { None }; 4], |found| [Some(found.weight), Some(found.bias), found.scale, found.shift]);
+        let found = [found.input, weight, bias, scale, shift];
         for (parent, gradient) in parents.into_iter().zip(found) {
             register(gradients, parent, gradient);
         }
@@ -520,6 +527,25 @@ mod tests {
     }
 
     #[test]
+    fn a_frozen_network_passes_the_same_gradient_and_has_none() {
+        let mut stream = Stream::new(4);
+        let network = network(true, &mut stream);
+        let input = random([1, 50, 7], &mut stream);
+        let through = |tracked: Tracked<Flex>| {
+            let leaf = Tensor::from_inner(input.clone()).require_grad();
+            let (output, _) = tracked.forward(leaf.clone());
+            let mut gradients = output.square().sum().backward();
+            let of_parameters = tracked.gradients(&mut gradients);
+            (leaf.grad(&gradients).unwrap(), of_parameters)
+        };
+        let (expected, learned) = through(network.track());
+        let (found, frozen) = through(network.frozen());
+        assert_eq!(values(&found), values(&expected));
+        assert!(learned.iter().all(|gradient| values(gradient).iter().any(|value| *value != 0.0)));
+        assert!(frozen.iter().all(|gradient| values(gradient).iter().all(|value| *value == 0.0)));
+    }
+
+    #[test]
     fn fused_layers_equal_tensor_operations() {
         let mut stream = Stream::new(5);
         for (norm, rows, members_in) in [(false, 4, 1), (true, 50, 2), (true, 131, 1), (false, 200, 2)] {
@@ -539,9 +565,24 @@ mod tests {
             );
 
             let gradient = random(fused.dims(), &mut stream);
-            let fused = Flex::dense_backward(layer, fused_trace, gradient.clone(), true);
-            let plain = generic::dense_backward(layer, plain_trace, gradient, true);
-            assert_close(&fused.input.unwrap(), &plain.input.unwrap(), 1e-4);
+            let all = Wanted { input: true, parameters: true };
+            let fused_all = Flex::dense_backward(layer, fused_trace.clone(), gradient.clone(), all);
+            let plain_all = generic::dense_backward(layer, plain_trace.clone(), gradient.clone(), all);
+            let (fused_input, plain_input) = (fused_all.input.unwrap(), plain_all.input.unwrap());
+            assert_close(&fused_input, &plain_input, 1e-4);
+
+            // Whoever asks for one part gets the same bits, and nothing else.
+            let input_alone = Wanted { parameters: false, ..all };
+            let fused_alone = Flex::dense_backward(layer, fused_trace.clone(), gradient.clone(), input_alone);
+            let plain_alone = generic::dense_backward(layer, plain_trace, gradient.clone(), input_alone);
+            for (alone, input) in [(fused_alone, &fused_input), (plain_alone, &plain_input)] {
+                assert!(alone.parameters.is_none());
+                assert_eq!(values(&alone.input.unwrap()), values(input));
+            }
+            let alone = Flex::dense_backward(layer, fused_trace, gradient, Wanted { input: false, ..all });
+            assert!(alone.input.is_none());
+            let (fused, plain) = (fused_all.parameters.unwrap(), plain_all.parameters.unwrap());
+            assert_eq!(values(&alone.parameters.unwrap().weight), values(&fused.weight));
             assert_close(&fused.weight, &plain.weight, 1e-4);
             assert_close(&fused.bias, &plain.bias, 1e-4);
             assert_eq!(fused.scale.is_some(), norm);

@@ -21,7 +21,7 @@ use crate::host::{Host, Readings};
 use crate::network::Activation;
 use crate::optimizer::adam_step;
 use crate::rectified::{FlowBatch, VelocityField};
-use crate::settings::{check_positive, settings};
+use crate::settings::{MOST, check_count, settings};
 use crate::{Metrics, NoiseSource, PolicyError, metrics};
 
 /// The name of Q-chunking in configurations and checkpoints.
@@ -87,9 +87,9 @@ impl<B: PolicyBackend> Algorithm<B> for Qc<B> {
     fn update(&mut self, host: &Host<B>, update: Update<'_, B>) -> Result<Metrics, PolicyError> {
         let Update { batch, size, index, reads, noise, .. } = update;
         let draws = host.normal(size * self.config.target_candidates, noise);
-        let next =
-            self.choose(Acting { observations: batch.next_observations.clone(), noise: draws, exploration: None });
-        let target = self.critics.backup(&batch, next.actions);
+        let samples = self.actor.integrate(&batch.next_observations, draws, self.config.flow_steps);
+        let next = self.critics.best(batch.next_observations.clone(), samples);
+        let target = self.critics.backup(&batch, next);
 
         let flow_batch = FlowBatch {
             observations: batch.observations.clone(),
@@ -147,6 +147,6 @@ impl QcConfig {
     /// [`PolicyError::InvalidConfig`] names the first setting that makes no sense.
     pub fn validate(&self) -> Result<(), PolicyError> {
         self.validate_common()?;
-        check_positive("flow_steps", self.flow_steps)
+        check_count("flow_steps", self.flow_steps, MOST)
     }
 }

@@ -14,7 +14,7 @@
 //!
 //! Acting to learn takes a sample; an evaluation takes `tanh μ(s)`.
 
-use burn::tensor::activation::softplus;
+use burn::tensor::activation::log_sigmoid;
 use burn::tensor::backend::Backend;
 use burn::tensor::{Int, Tensor};
 
@@ -61,7 +61,10 @@ struct Sample<B: Backend> {
     log_density: Tensor<B, 3>,
 }
 
-/// Splits the actor's output `[1, n, 2·h·A]` into μ and log σ.
+/// Splits the actor's output into μ, before the tanh, and log σ, within its bounds.
+///
+/// # Shapes
+/// `output` is `[1, n, 2·h·A]`, each result `[1, n, h·A]`.
 fn split<B: Backend>(output: Tensor<B, 3>) -> (Tensor<B, 3>, Tensor<B, 3>) {
     let chunk = output.dims()[2] / 2;
     let log_std = output.clone().narrow(2, chunk, chunk).clamp(LOG_STD.0, LOG_STD.1);
@@ -69,14 +72,18 @@ fn split<B: Backend>(output: Tensor<B, 3>) -> (Tensor<B, 3>, Tensor<B, 3>) {
 }
 
 /// `tanh(μ + σ ε)`. Its log-density is the normal's less `Σ log(1 - tanh²)`, in the form that neither overflows nor
-/// cancels (appendix C of the paper).
+/// cancels (appendix C of the paper), in nats for a whole chunk.
+///
+/// # Shapes
+/// `output` is `[1, n, 2·h·A]`, `noise` is `[1, n, h·A]`, standard normal.
 fn sample<B: Backend>(output: Tensor<B, 3>, noise: Tensor<B, 3>) -> Sample<B> {
     let (mean, log_std) = split(output);
     let raw = mean + log_std.clone().exp() * noise.clone();
     let normal = noise.square().mul_scalar(-0.5) - log_std;
     let constant = -0.5 * (2.0 * std::f64::consts::PI).ln();
-    // log(1 - tanh² x) = 2 (log 2 - x - softplus(-2 x))
-    let squash = (raw.clone().add_scalar(-std::f64::consts::LN_2) + softplus(raw.clone().mul_scalar(-2.0), 1.0))
+    // log(1 - tanh² x) = 2 (log 2 - x - softplus(-2 x)), and softplus(-2 x) = -log sigmoid(2 x), which burn computes
+    // without overflow; its softplus overflows in single precision for x below -44.
+    let squash = (raw.clone().add_scalar(-std::f64::consts::LN_2) - log_sigmoid(raw.clone().mul_scalar(2.0)))
         .mul_scalar(2.0)
         .add_scalar(constant);
     Sample { action: raw.tanh(), log_density: (normal + squash).sum_dim(2) }
@@ -202,7 +209,7 @@ impl<B: PolicyBackend> Algorithm<B> for Sac<B> {
         let next = sample(self.describe(batch.next_observations.clone()), draws);
         let value = self.critics.target_value(batch.next_observations.clone(), next.action.squeeze_dim(0));
         let soft: Tensor<B, 2> = value - (temperature.clone() * next.log_density).squeeze_dim(0);
-        let target = batch.returns.clone().mul_scalar(self.config.reward_scale) + batch.bootstrap.clone() * soft;
+        let target = batch.backup(self.config.reward_scale, soft);
 
         let draws: Tensor<B, 3> = host.normal(size, noise).unsqueeze();
         let actor = self.actor.track();
@@ -286,5 +293,38 @@ impl SacConfig {
             ));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+mod tests {
+    use burn::tensor::TensorData;
+    use burn_flex::{Flex, FlexDevice};
+
+    use super::*;
+    use crate::network::Ad;
+
+    #[test]
+    fn the_density_is_exact_and_finite_far_from_zero() {
+        let log_std = -1.5_f32;
+        for raw in [-200.0_f32, -50.0, -44.5, -1.0, 0.0, 0.7, 50.0, 200.0] {
+            let output = TensorData::new(vec![raw, log_std], [1, 1, 2]);
+            let output = Tensor::<Ad<Flex>, 3>::from_data(output, &FlexDevice).require_grad();
+            let Sample { action, log_density } = sample(output.clone(), Tensor::zeros([1, 1, 1], &FlexDevice));
+            let gradient = output.grad(&mut log_density.clone().sum().backward()).unwrap();
+            let gradient = to_vec(gradient.into_data()).unwrap();
+
+            // In f64, from |x|: log(1 - tanh² x) = 2 (log 2 - |x| - log(1 + exp(-2 |x|))).
+            let x = f64::from(raw);
+            let slope_of_tanh = 2.0 * (std::f64::consts::LN_2 - x.abs() - (-2.0 * x.abs()).exp().ln_1p());
+            let expected = -0.5 * (2.0 * std::f64::consts::PI).ln() - f64::from(log_std) - slope_of_tanh;
+            let found = f64::from(log_density.into_scalar());
+            assert!((found - expected).abs() <= 1e-6 * expected.abs().max(1.0), "at {raw}: {found}, not {expected}");
+            assert!((f64::from(action.into_scalar()) - x.tanh()).abs() < 1e-6, "at {raw}");
+            // d/dμ -log(1 - tanh² x) = 2 tanh x; the noise is zero, so log σ has the slope of -log σ alone.
+            assert!((f64::from(gradient[0]) - 2.0 * x.tanh()).abs() < 1e-5, "at {raw}: {gradient:?}");
+            assert!((gradient[1] + 1.0).abs() < 1e-6, "at {raw}: {gradient:?}");
+        }
     }
 }

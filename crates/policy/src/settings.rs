@@ -1,6 +1,6 @@
 //! What the settings of all algorithms have in common.
 
-use crate::PolicyError;
+use crate::{PolicyError, PolicySpec};
 
 /// What the program around a learner asks of its settings.
 pub(crate) trait Settings {
@@ -12,9 +12,21 @@ pub(crate) trait Settings {
     fn discount(&self) -> f64;
     /// Candidates per agent when acting, N.
     fn candidates(&self) -> usize;
+    /// The hidden layers of all networks: the setting that names them, members of the ensemble, widths.
+    fn networks(&self) -> Vec<(&'static str, usize, &[usize])>;
     /// Checks every setting.
     fn validate(&self) -> Result<(), PolicyError>;
 }
+
+/// The greatest number of anything that is counted in rows, columns or steps. Bounds keep a slip of the keyboard from
+/// taking all memory, or from wrapping where sizes are multiplied; nothing sensible comes near them.
+pub(crate) const MOST: usize = 1 << 16;
+/// The greatest number of actions in a chunk.
+pub(crate) const MOST_ACTIONS: usize = 1 << 10;
+/// The greatest number of critics in an ensemble, and of hidden layers in a network.
+pub(crate) const MOST_PARTS: usize = 64;
+/// The greatest number of actions that one pass makes, and of weights in an ensemble.
+pub(crate) const MOST_NUMBERS: usize = 1 << 28;
 
 /// Defines the settings of an actor-critic algorithm: the common ones, then its own with their defaults, then the
 /// common ones whose default differs.
@@ -106,13 +118,16 @@ macro_rules! settings {
 
             /// Checks what all actor-critic algorithms have in common.
             fn validate_common(&self) -> Result<(), PolicyError> {
-                use $crate::settings::{check_hidden, check_number, check_positive, positive, unit, unit_above_zero};
-                check_positive("horizon", self.horizon)?;
-                check_positive("batch_size", self.batch_size)?;
-                check_positive("critics", self.critics)?;
-                check_positive("candidates", self.candidates)?;
-                check_positive("target_candidates", self.target_candidates)?;
-                check_positive("metrics_every", usize::try_from(self.metrics_every).unwrap_or(usize::MAX))?;
+                use $crate::settings::{
+                    MOST, MOST_ACTIONS, MOST_PARTS, check_count, check_hidden, check_number, check_period, check_rows,
+                    positive, unit, unit_above_zero,
+                };
+                check_count("horizon", self.horizon, MOST_ACTIONS)?;
+                check_count("batch_size", self.batch_size, MOST)?;
+                check_count("critics", self.critics, MOST_PARTS)?;
+                check_count("candidates", self.candidates, MOST)?;
+                check_rows("target_candidates", self.target_candidates, self.batch_size, self.horizon)?;
+                check_period("metrics_every", self.metrics_every)?;
                 check_hidden("actor_hidden", &self.actor_hidden)?;
                 check_hidden("critic_hidden", &self.critic_hidden)?;
                 check_number("learning_rate", self.learning_rate, positive)?;
@@ -163,6 +178,13 @@ macro_rules! settings {
                 self.candidates
             }
 
+            fn networks(&self) -> Vec<(&'static str, usize, &[usize])> {
+                vec![
+                    ("actor_hidden", 1, self.actor_hidden.as_slice()),
+                    ("critic_hidden", self.critics, self.critic_hidden.as_slice()),
+                ]
+            }
+
             fn validate(&self) -> Result<(), PolicyError> {
                 Self::validate(self)
             }
@@ -190,17 +212,64 @@ pub(crate) fn check_number(field: &'static str, value: f64, (accept, hint): Rule
     if value.is_finite() && accept(value) { Ok(()) } else { Err(PolicyError::config(field, value, hint)) }
 }
 
-pub(crate) fn check_positive(field: &'static str, value: usize) -> Result<(), PolicyError> {
+/// A number of things, from 1 to `most`.
+pub(crate) fn check_count(field: &'static str, value: usize, most: usize) -> Result<(), PolicyError> {
+    match value {
+        0 => Err(PolicyError::config(field, value, "it must be at least 1")),
+        _ if value > most => Err(PolicyError::config(field, value, format!("it must be at most {most}"))),
+        _ => Ok(()),
+    }
+}
+
+/// A number of updates between two events, at least 1.
+pub(crate) fn check_period(field: &'static str, value: u64) -> Result<(), PolicyError> {
     if value > 0 { Ok(()) } else { Err(PolicyError::config(field, value, "it must be at least 1")) }
 }
 
+/// Samples for each of `batch_size` chunks of `horizon` actions: all of them pass the networks at once.
+pub(crate) fn check_rows(
+    field: &'static str,
+    value: usize,
+    batch_size: usize,
+    horizon: usize,
+) -> Result<(), PolicyError> {
+    check_count(field, value, MOST)?;
+    let numbers = value.saturating_mul(batch_size).saturating_mul(horizon);
+    if numbers > MOST_NUMBERS {
+        let hint = format!(
+            "with {batch_size} chunks of {horizon} actions in a batch it must be at most {}",
+            MOST_NUMBERS / (batch_size * horizon).max(1)
+        );
+        return Err(PolicyError::config(field, value, hint));
+    }
+    Ok(())
+}
+
 pub(crate) fn check_hidden(field: &'static str, widths: &[usize]) -> Result<(), PolicyError> {
-    if widths.is_empty() || widths.contains(&0) {
-        return Err(PolicyError::config(
-            field,
-            widths.to_vec(),
-            "name the width of at least one hidden layer, each at least 1",
-        ));
+    if widths.is_empty() || widths.len() > MOST_PARTS || !widths.iter().all(|width| (1..=MOST).contains(width)) {
+        let hint = format!("name the widths of 1 to {MOST_PARTS} hidden layers, each from 1 to {MOST}");
+        return Err(PolicyError::config(field, widths.to_vec(), hint));
+    }
+    Ok(())
+}
+
+/// Refuses networks whose weights would not fit into any memory.
+pub(crate) fn check_weights(settings: &dyn Settings, spec: &PolicySpec) -> Result<(), PolicyError> {
+    // No network has more inputs or outputs: observation, two chunks, embedded times.
+    let ends = spec.observation_dim + 2 * spec.chunk_dim() + 64;
+    for (field, members, widths) in settings.networks() {
+        let sizes = [&[ends][..], widths, &[ends][..]].concat();
+        let products = sizes.windows(2).map(|pair| pair.iter().fold(members, |all, size| all.saturating_mul(*size)));
+        let weights = products.fold(0_usize, usize::saturating_add);
+        if weights > MOST_NUMBERS {
+            let hint = format!(
+                "with {} numbers in an observation and {} in a chunk that is up to {weights} weights; at most \
+                 {MOST_NUMBERS} are possible",
+                spec.observation_dim,
+                spec.chunk_dim()
+            );
+            return Err(PolicyError::config(field, widths.to_vec(), hint));
+        }
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Experience, Question, SPEC, Stream, changed, distance, learner_of, tiny_of};
+use common::{Experience, Question, SPEC, Stream, changed, distance, learner_of, tensors, tiny_of};
 use onestep_policy::{
     AlgorithmConfig, Batch, ComputeDevice, Learner, Metrics, NoiseSource, ObservationScaling, Phase, PolicyError,
     PolicySpec, SelectRequest, create_learner, metrics,
@@ -244,6 +244,58 @@ fn the_forms_of_weights_differ_and_bound_each_other() {
     assert!((sharp.1 - 0.25).abs() < 0.05 && (sharp.0 - 4.0).abs() < 0.1, "{sharp:?}");
     for (greatest, share) in [centred, scaled] {
         assert!(greatest >= 1.0 && share > 0.25 && share <= 1.0 + 1e-5, "{greatest} {share}");
+    }
+}
+
+/// Whatever the weights of samples divide by may be zero: all values are equal, or nearly so.
+#[test]
+fn every_form_of_weights_bears_constant_rewards_at_one_state() {
+    let mut stream = Stream::new(62);
+    let mut experience = Experience::random(8, &mut stream);
+    for row in 1..8 {
+        let (size, chunk) = (SPEC.observation_dim, SPEC.chunk_dim());
+        experience.observations.copy_within(0..size, row * size);
+        experience.next_observations.copy_within(0..size, row * size);
+        experience.actions.copy_within(0..chunk, row * chunk);
+    }
+    experience.returns.fill(1.0);
+    for weighting in [
+        serde_json::json!("centred"),
+        serde_json::json!({ "scaled": { "temperature": 3.0 } }),
+        serde_json::json!({ "self_normalised": { "temperature": 1e-3 } }),
+        serde_json::json!({ "advantage": { "temperature": 0.5 } }),
+    ] {
+        for name in ["fpmd-r", "fpmd-m"] {
+            let settings = serde_json::json!({
+                "weighting": weighting, "samples": 4, "batch_size": 8, "training_steps": 2, "learning_rate": 1e-2,
+            });
+            let mut learner = learner_of(&changed(&tiny_of(name), &settings), 63);
+            for update in 0..300 {
+                let found = learner.update(&experience.batch(), &mut stream).unwrap();
+                assert!(found.iter().all(|(_, value)| value.is_finite()), "{name}, {weighting}, {update}: {found:?}");
+            }
+            // Writing refuses whatever is not finite.
+            learner.weights().unwrap();
+            learner.optimizer().unwrap();
+        }
+    }
+}
+
+#[test]
+fn what_is_measured_does_not_change_what_is_learned() {
+    for name in ["fpmd-r", "fpmd-m"] {
+        let after = |diagnostics_every: u64, metrics_every: u64| {
+            let settings =
+                serde_json::json!({ "diagnostics_every": diagnostics_every, "metrics_every": metrics_every });
+            let mut learner = learner_of(&changed(&tiny_of(name), &settings), 64);
+            let found = train(&mut *learner, 6, &mut Stream::new(65));
+            let is_diagnosed = found.iter().any(|(metric, _)| *metric == metrics::ACTOR_TRACE_VARIANCE);
+            assert_eq!(is_diagnosed, diagnostics_every > 0, "{name}");
+            // The header tells the settings, which differ.
+            (tensors(&learner.weights().unwrap()), tensors(&learner.optimizer().unwrap()))
+        };
+        let plain = after(0, 1);
+        assert!(after(1, 1) == plain && after(1, 3) == plain && after(0, 3) == plain, "{name}");
     }
 }
 

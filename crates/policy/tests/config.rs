@@ -9,6 +9,8 @@ use proptest::prelude::*;
 
 #[test]
 fn presets_are_valid_and_named() {
+    let ablation = AlgorithmConfig::named("mvp-no-ivc").unwrap();
+    assert_eq!(ablation, AlgorithmConfig::MvpNoIvc(MvpConfig { ivc_weight: 0.0, ..MvpConfig::default() }));
     for config in [MvpConfig::default(), MvpConfig::small()] {
         let config = AlgorithmConfig::Mvp(config);
         config.validate().unwrap();
@@ -64,12 +66,61 @@ fn the_settings_of_each_algorithm_are_checked_by_name() {
         ("policy_delay", "name = 'fpmd-m'\npolicy_delay = 0"),
         ("samples", "name = 'fpmd-m'\nweighting = { self_normalised = { temperature = 1.0 } }"),
         ("samples", "name = 'fpmd-m'\nweighting = { advantage = { temperature = 1.0 } }"),
-        ("weighting.temperature", "name = 'fpmd-m'\nweighting = { scaled = { temperature = 0.0 } }"),
+        ("weighting.scaled.temperature", "name = 'fpmd-m'\nweighting = { scaled = { temperature = 0.0 } }"),
+        (
+            "weighting.self_normalised.temperature",
+            "name = 'fpmd-m'\nsamples = 2\nweighting = { self_normalised = { temperature = -1.0 } }",
+        ),
+        (
+            "weighting.advantage.temperature",
+            "name = 'fpmd-m'\nsamples = 2\nweighting = { advantage = { temperature = 0.0 } }",
+        ),
+        ("ivc_weight", "name = 'mvp-no-ivc'\nivc_weight = 0.5"),
         ("running_rate", "name = 'fpmd-m'\nrunning_rate = 0.0"),
     ] {
         let config: AlgorithmConfig = toml::from_str(text).unwrap();
         let error = config.validate().unwrap_err().to_string();
         assert!(error.contains(&format!("setting `{field}` is ")), "{error}");
+    }
+}
+
+#[test]
+fn sizes_beyond_any_memory_are_refused_with_the_bound() {
+    for (field, bound, text) in [
+        ("horizon", "1024", "name = 'mvp'\nhorizon = 1025"),
+        ("horizon", "1024", "name = 'bc-flow'\nhorizon = 9223372036854775807"),
+        ("batch_size", "65536", "name = 'qc'\nbatch_size = 65537"),
+        ("batch_size", "65536", "name = 'bc-flow'\nbatch_size = 4000000000"),
+        ("critics", "64", "name = 'sac'\ncritics = 65"),
+        ("candidates", "65536", "name = 'fql'\ncandidates = 65537"),
+        ("candidates", "65536", "name = 'bc-flow'\ncandidates = 65537"),
+        ("target_candidates", "65536", "name = 'mvp'\ntarget_candidates = 65537"),
+        // Each alone is possible: the product is not.
+        ("target_candidates", "13107", "name = 'mvp'\nbatch_size = 4096\ntarget_candidates = 13108"),
+        ("candidates", "13107", "name = 'mvp'\nbatch_size = 4096\ncandidates = 13108\nregression = 'best_of_n'"),
+        ("samples", "4096", "name = 'fpmd-m'\nbatch_size = 65536\nsamples = 4097"),
+        ("actor_hidden", "65536", "name = 'mvp'\nactor_hidden = [65537]"),
+        ("critic_hidden", "64", &format!("name = 'mvp'\ncritic_hidden = {:?}", [8; 65])),
+        ("flow_steps", "65536", "name = 'qc'\nflow_steps = 65537"),
+        ("flow_steps", "65536", "name = 'fql'\nflow_steps = 65537"),
+        ("flow_steps", "65536", "name = 'bc-flow'\nflow_steps = 65537"),
+        ("training_steps", "65536", "name = 'fpmd-r'\ntraining_steps = 65537"),
+        ("acting_steps", "65536", "name = 'fpmd-m'\nacting_steps = 65537"),
+    ] {
+        let config: AlgorithmConfig = toml::from_str(text).unwrap();
+        let error = config.validate().unwrap_err().to_string();
+        assert!(error.contains(&format!("setting `{field}` is ")) && error.contains(bound), "{text}: {error}");
+    }
+}
+
+#[test]
+fn settings_that_an_evaluation_may_change_exist() {
+    for name in AlgorithmConfig::NAMES {
+        let config = AlgorithmConfig::named(name).unwrap();
+        let table = toml::Table::try_from(&config).unwrap();
+        for setting in config.acting_settings() {
+            assert!(table.contains_key(*setting), "{name} has no `{setting}`");
+        }
     }
 }
 
@@ -110,8 +161,19 @@ fn every_setting_is_checked_by_name() {
         ("ivc_weight", MvpConfig { ivc_weight: -1.0, ..paper() }),
         ("diagonal_share", MvpConfig { diagonal_share: 2.0, ..paper() }),
         ("base_noise", MvpConfig { base_noise: f64::INFINITY, ..paper() }),
-        ("times.std", MvpConfig { times: TimeDistribution::LogitNormal { mean: 0.0, std: 0.0 }, ..paper() }),
-        ("weighting.c", MvpConfig { weighting: ElementWeighting::Adaptive { power: 0.5, c: 0.0 }, ..paper() }),
+        (
+            "times.logit_normal.mean",
+            MvpConfig { times: TimeDistribution::LogitNormal { mean: f64::NAN, std: 1.0 }, ..paper() },
+        ),
+        (
+            "times.logit_normal.std",
+            MvpConfig { times: TimeDistribution::LogitNormal { mean: 0.0, std: 0.0 }, ..paper() },
+        ),
+        (
+            "weighting.adaptive.power",
+            MvpConfig { weighting: ElementWeighting::Adaptive { power: -0.5, c: 1e-3 }, ..paper() },
+        ),
+        ("weighting.adaptive.c", MvpConfig { weighting: ElementWeighting::Adaptive { power: 0.5, c: 0.0 }, ..paper() }),
         (
             "learning_rate_decay.updates",
             MvpConfig {
@@ -139,7 +201,8 @@ fn every_setting_is_checked_by_name() {
 
 prop_compose! {
     fn any_config()(
-        sizes in prop::array::uniform5(1_usize..1_000),
+        sizes in prop::array::uniform4(1_usize..400),
+        critics in 1_usize..=64,
         hidden in prop::collection::vec(1_usize..600, 1..5),
         shares in prop::array::uniform3(0.0..=1.0_f64),
         weights in prop::array::uniform2(1e-6..10.0_f64),
@@ -158,7 +221,7 @@ prop_compose! {
         best_of_n in any::<bool>(),
         critic_layer_norm in any::<bool>(),
     ) -> MvpConfig {
-        let [horizon, batch_size, critics, candidates, target_candidates] = sizes;
+        let [horizon, batch_size, candidates, target_candidates] = sizes;
         let [discount, diagonal_share, base_noise] = shares;
         let [learning_rate, ivc_weight] = weights;
         MvpConfig {

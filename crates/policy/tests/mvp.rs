@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Experience, Question, SPEC, Stream, distance, learner, tiny};
+use common::{Experience, Question, SPEC, Stream, distance, learner, learner_of, tensors, tiny};
 use onestep_policy::mvp::{ElementWeighting, Regression};
 use onestep_policy::{
     AlgorithmConfig, ComputeDevice, Learner, Metrics, MvpConfig, Phase, PolicyError, PolicySpec, create_learner,
@@ -176,7 +176,7 @@ fn entries_behind_an_episode_have_no_influence() {
 }
 
 #[test]
-fn a_batch_without_any_valid_entry_changes_no_critic() {
+fn a_batch_without_any_valid_entry_changes_nothing() {
     let mut experience = Experience::random(8, &mut Stream::new(18));
     experience.valid.fill(0.0);
     experience.critic_valid.fill(0.0);
@@ -185,13 +185,17 @@ fn a_batch_without_any_valid_entry_changes_no_critic() {
     let metrics = learner.update(&experience.batch(), &mut Stream::new(20)).unwrap();
     assert_eq!(metric(&metrics, metrics::CRITIC_LOSS), 0.0);
     assert_eq!(metric(&metrics, metrics::ACTOR_LOSS), 0.0);
-    let after = learner.weights().unwrap();
-    let read = |bytes: &[u8], name: &str| {
-        let file = safetensors::SafeTensors::deserialize(bytes).unwrap();
-        file.tensor(name).unwrap().data().to_vec()
-    };
-    for name in ["actor.layers.0.weight", "critic.0.layers.0.weight"] {
-        assert_eq!(read(&before, name), read(&after, name));
+    let (before, after) = (tensors(&before), tensors(&learner.weights().unwrap()));
+    assert_eq!(before.len(), after.len());
+    for (name, before) in &before {
+        for (found, before) in after[name].iter().zip(before) {
+            // A slow copy is the mean of two equal numbers, which may round.
+            let bound = if name.starts_with("target.") { 1e-7 * before.abs().max(1.0) } else { 0.0 };
+            assert!((found - before).abs() <= bound, "{name}: {before} became {found}");
+        }
+    }
+    for (name, moments) in tensors(&learner.optimizer().unwrap()) {
+        assert!(moments.iter().all(|moment| *moment == 0.0), "{name}");
     }
 }
 
@@ -222,16 +226,82 @@ fn settings_change_the_update() {
         let experience = Experience { phase, ..Experience::random(16, &mut stream) };
         let metrics = learner.update(&experience.batch(), &mut stream).unwrap();
         assert!(metrics.iter().all(|(_, value)| value.is_finite()));
-        metric(&metrics, metrics::ACTOR_LOSS)
+        metrics
     };
-    let plain = after(tiny(), Phase::Online);
+    let all = after(tiny(), Phase::Online);
+    let after = |config, phase| metric(&after(config, phase), metrics::ACTOR_LOSS);
+    let plain = metric(&all, metrics::ACTOR_LOSS);
     let adaptive = MvpConfig { weighting: ElementWeighting::Adaptive { power: 0.5, c: 1e-3 }, ..tiny() };
     assert!(after(adaptive, Phase::Online) != plain);
     let best_of_n = MvpConfig { regression: Regression::BestOfN, ..tiny() };
     assert!(after(best_of_n.clone(), Phase::Online) != plain);
     assert_eq!(after(best_of_n, Phase::Offline), plain);
-    let unconstrained = MvpConfig { ivc_weight: 0.0, ..tiny() };
-    assert!(after(unconstrained, Phase::Online) < plain);
+    // Without the constraint the rest is what it was, and half of it is half of it.
+    let (mean_flow, constraint) = (metric(&all, metrics::ACTOR_MF_LOSS), metric(&all, metrics::ACTOR_IVC_LOSS));
+    assert!(mean_flow > 0.1 && constraint > 0.1, "{mean_flow} {constraint}");
+    for ivc_weight in [0.0, 0.5, 1.0] {
+        let found = after(MvpConfig { ivc_weight, ..tiny() }, Phase::Online);
+        let expected = mean_flow + ivc_weight as f32 * constraint;
+        assert!((found - expected).abs() < 1e-5 * expected, "{found} instead of {expected} with {ivc_weight}");
+    }
+}
+
+#[test]
+fn without_its_constraint_it_is_an_algorithm_of_its_own_name() {
+    let update = |config: &AlgorithmConfig| {
+        let mut learner = learner_of(config, 25);
+        let mut stream = Stream::new(26);
+        let experience = Experience::random(16, &mut stream);
+        let metrics = learner.update(&experience.batch(), &mut stream).unwrap();
+        (metrics, tensors(&learner.weights().unwrap()), learner.algorithm())
+    };
+    let named = update(&AlgorithmConfig::MvpNoIvc(MvpConfig { ivc_weight: 0.0, ..tiny() }));
+    let set = update(&AlgorithmConfig::Mvp(MvpConfig { ivc_weight: 0.0, ..tiny() }));
+    assert_eq!((named.2, set.2), ("mvp-no-ivc", "mvp"));
+    assert!(named.0 == set.0 && named.1 == set.1);
+    assert!(named.0.iter().all(|(name, _)| *name != metrics::ACTOR_IVC_LOSS));
+
+    // The constraint cannot come back under this name, nor the networks of the other algorithm.
+    let error = AlgorithmConfig::MvpNoIvc(tiny()).validate().unwrap_err().to_string();
+    assert!(error.contains("`ivc_weight` is 1.0") && error.contains("`mvp`"), "{error}");
+    let weights = learner(&tiny(), 1).weights().unwrap();
+    let config = AlgorithmConfig::MvpNoIvc(MvpConfig { ivc_weight: 0.0, ..tiny() });
+    let error = learner_of(&config, 1).load_weights(&weights).unwrap_err().to_string();
+    assert!(error.contains("`algorithm` \"mvp\", expected \"mvp-no-ivc\""), "{error}");
+}
+
+#[test]
+fn a_number_that_is_not_finite_reaches_no_checkpoint() {
+    // With this setting nobody looks at the losses of updates 1 and 2.
+    let config = MvpConfig { metrics_every: 3, ..tiny() };
+    let mut spoilt = learner(&config, 41);
+    let mut stream = Stream::new(42);
+    train(&mut *spoilt, 1, &mut stream);
+    let sound = (spoilt.weights().unwrap(), spoilt.optimizer().unwrap());
+    let mut experience = Experience::random(8, &mut stream);
+    experience.returns[3] = f32::NAN;
+    assert!(spoilt.update(&experience.batch(), &mut stream).unwrap().is_empty());
+    for error in [spoilt.weights().unwrap_err(), spoilt.optimizer().unwrap_err()] {
+        let text = error.to_string();
+        assert!(matches!(error, PolicyError::NonFinite { update: 2, .. }), "{text}");
+        assert!(text.contains("`critic.0.layers.0.") && text.contains("NaN"), "{text}");
+    }
+    // The next reading tells, and what was saved before still loads.
+    assert!(spoilt.update(&Experience::random(8, &mut stream).batch(), &mut stream).is_err());
+    spoilt.load_weights(&sound.0).unwrap();
+    spoilt.load_optimizer(&sound.1).unwrap();
+    assert!((spoilt.weights().unwrap(), spoilt.optimizer().unwrap()) == sound);
+
+    // A file that holds one all the same, its last number, is refused.
+    for (bytes, is_weights) in [(&sound.0, true), (&sound.1, false)] {
+        let mut bytes = bytes.clone();
+        let end = bytes.len();
+        bytes[end - 4..].copy_from_slice(&f32::INFINITY.to_le_bytes());
+        let error = if is_weights { spoilt.load_weights(&bytes) } else { spoilt.load_optimizer(&bytes) }.unwrap_err();
+        assert!(matches!(error, PolicyError::CheckpointTensor { .. }), "{error}");
+        assert!(error.to_string().contains("it holds inf"), "{error}");
+        assert!((spoilt.weights().unwrap(), spoilt.optimizer().unwrap()) == sound);
+    }
 }
 
 #[test]
@@ -255,6 +325,19 @@ fn malformed_requests_are_named() {
     assert!(matches!(error, PolicyError::Size { field: "select.noise", found: 36, expected: 48, .. }), "{error}");
     request.candidates = 0;
     assert!(learner.select(&request).is_err());
+    // Sizes whose product is more than a number can hold do not wrap to the one that was given.
+    request = question.request(false);
+    request.agents = usize::MAX / 4 + 1;
+    let error = learner.select(&request).unwrap_err().to_string();
+    assert!(error.contains("`select.observations` has 10 elements, expected 18446744073709551615"), "{error}");
+    request = question.request(false);
+    request.candidates = usize::MAX / 4 + 1;
+    let error = learner.select(&request).unwrap_err().to_string();
+    assert!(error.contains("`select.noise` has 36 elements, expected 18446744073709551615"), "{error}");
+    let mut batch = good.batch();
+    batch.size = usize::MAX / 4 + 1;
+    let error = learner.update(&batch, &mut stream).unwrap_err().to_string();
+    assert!(error.contains("`batch.observations` has 20 elements, expected 18446744073709551615"), "{error}");
     assert_eq!(learner.updates(), 0);
 }
 
@@ -267,7 +350,10 @@ fn a_non_finite_loss_stops_the_update_and_spoils_nothing() {
     let mut experience = Experience::random(8, &mut stream);
     experience.returns[3] = f32::NAN;
     let error = learner.update(&experience.batch(), &mut stream).unwrap_err();
-    assert!(matches!(error, PolicyError::NonFinite { metric: metrics::CRITIC_LOSS, update: 2, .. }), "{error}");
+    assert!(
+        matches!(&error, PolicyError::NonFinite { metric, update: 2, .. } if metric == metrics::CRITIC_LOSS),
+        "{error}"
+    );
     assert!((learner.weights().unwrap(), learner.optimizer().unwrap()) == before);
     train(&mut *learner, 1, &mut stream);
 
@@ -336,7 +422,20 @@ fn sizes_of_policy_and_configuration_must_fit() {
     let create =
         |spec| create_learner(&config, &spec, &ComputeDevice::Cpu, &mut Stream::new(36)).err().unwrap().to_string();
     let spec = PolicySpec { horizon: 4, ..SPEC };
-    assert!(create(spec).contains("`horizon` is 3"));
-    let spec = PolicySpec { action_dim: 0, ..SPEC };
-    assert!(create(spec).contains("`action_dim` is 0"));
+    assert!(create(spec).contains("`horizon` is 3; it must be 4"), "{}", create(spec));
+    for (field, spec) in [
+        ("action_dim` is 0; it must be at least 1", PolicySpec { action_dim: 0, ..SPEC }),
+        ("observation_dim` is 65537; it must be at most 65536", PolicySpec { observation_dim: 65_537, ..SPEC }),
+        (
+            "action_dim` is 21846; with a horizon of 3 it must be at most 21845",
+            PolicySpec { action_dim: 21_846, ..SPEC },
+        ),
+        ("horizon` is 1025; it must be at most 1024", PolicySpec { horizon: 1_025, ..SPEC }),
+    ] {
+        assert!(create(spec).contains(field), "{field}: {}", create(spec));
+    }
+    // Each size may be possible, and the network that follows from them not.
+    let config = AlgorithmConfig::Mvp(MvpConfig { critic_hidden: vec![40_000, 40_000], ..tiny() });
+    let error = create_learner(&config, &SPEC, &ComputeDevice::Cpu, &mut Stream::new(36)).err().unwrap().to_string();
+    assert!(error.contains("setting `critic_hidden` is [40000, 40000]") && error.contains("268435456"), "{error}");
 }

@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use onestep::ui::Speed;
 use onestep::{
     RunError,
-    config::{RunConfig, has_expert},
+    config::{ConfigSources, RunConfig, Setting, has_expert},
     fault,
     folder::RunFolder,
     record::summary::{SeedReport, Summary},
@@ -27,6 +27,7 @@ const EXAMPLES: &str = "\
 Examples:
   onestep eval runs/lift-mvp-seed0                                   the episodes of the run's own evaluations
   onestep eval runs/lift-mvp-seed0 runs/lift-mvp-seed1 --seeds 7,8   two runs, the same episodes of two seeds
+  onestep eval runs/lift-qc-seed0 --set algorithm.flow_steps=1       the same policy, acting in another way
   onestep eval --agent zero,random,expert lift                       what agents reach that learned nothing";
 
 #[derive(Args)]
@@ -50,6 +51,10 @@ pub(super) struct EvalArgs {
     /// Standard deviation of noise on the expert's actions
     #[arg(long, value_name = "STD", default_value_t = 0.0)]
     noise: f32,
+    /// How the policy acts, if not as its run says: algorithm.candidates, and what else decides how its algorithm acts
+    /// and leaves the weights alone (acting_steps, flow_steps, base_noise); may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE", conflicts_with = "agent")]
+    set: Vec<String>,
     /// Print everything as JSON, each episode included
     #[arg(long)]
     json: bool,
@@ -121,10 +126,37 @@ pub(super) fn eval(args: &EvalArgs) -> Result<()> {
 impl EvalArgs {
     fn run(&self, path: &Path) -> Result<Plan> {
         let (folder, mut config) = RunFolder::open(path).map_err(RunError::from)?;
+        self.set_acting(&folder, &mut config)?;
         let policy = load_policy(&config, &folder)?;
         self.apply(&mut config)?;
         let agent = config.algorithm.name();
         Ok(Plan { name: path.display().to_string(), agent, config, role: Role::Evaluate(policy) })
+    }
+
+    /// Lays `--set` over what a run says of how its policy acts.
+    fn set_acting(&self, folder: &RunFolder, config: &mut RunConfig) -> Result<()> {
+        if self.set.is_empty() {
+            return Ok(());
+        }
+        let settings = self
+            .set
+            .iter()
+            .map(|text| Setting::parse("--set", text))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(RunError::from)?;
+        let allowed: Vec<String> =
+            config.algorithm.acting_settings().iter().map(|name| format!("algorithm.{name}")).collect();
+        if let Some(other) = settings.iter().find(|setting| !allowed.contains(&setting.key)) {
+            bail!(
+                "--set: `{}`: an evaluation cannot change it; of this run, an `{}`, it can change {}",
+                other.key,
+                config.algorithm.name(),
+                if allowed.is_empty() { "nothing".to_owned() } else { allowed.join(", ") }
+            );
+        }
+        let sources = ConfigSources { file: Some(folder.config_path()), settings, ..ConfigSources::default() };
+        config.algorithm = sources.resolve().map_err(RunError::from)?.algorithm;
+        Ok(())
     }
 
     fn baseline(&self, task: &str, agent: BaselineName) -> Result<Plan> {

@@ -196,7 +196,7 @@ fn list() {
     }
     text.push_str("algorithms\n");
     for algorithm in AlgorithmConfig::NAMES.iter().filter_map(|name| AlgorithmConfig::named(name)) {
-        let _ = writeln!(text, "  {:<8}{}", algorithm.name(), algorithm.summary());
+        let _ = writeln!(text, "  {:<12}{}", algorithm.name(), algorithm.summary());
     }
     text.push_str("presets\n");
     for preset in PRESETS {

@@ -7,6 +7,8 @@
     reason = "each test uses its part; tests fail by panicking"
 )]
 
+use std::collections::BTreeMap;
+
 use onestep_policy::{
     AlgorithmConfig, Batch, ComputeDevice, Learner, MvpConfig, NoiseSource, Phase, PolicySpec, SelectRequest,
     create_learner,
@@ -208,6 +210,16 @@ impl Question {
             return_candidates,
         }
     }
+}
+
+/// All tensors of a file that a learner wrote, by name.
+pub fn tensors(bytes: &[u8]) -> BTreeMap<String, Vec<f32>> {
+    let file = safetensors::SafeTensors::deserialize(bytes).unwrap();
+    let read = |name: &str| {
+        let data = file.tensor(name).unwrap().data().to_vec();
+        data.chunks(4).map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap())).collect()
+    };
+    file.names().into_iter().map(|name| (name.to_owned(), read(name))).collect()
 }
 
 /// The mean distance of selected chunks from the goals.

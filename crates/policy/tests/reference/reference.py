@@ -252,6 +252,20 @@ class Noise:
         return self.keep("uniform", single(self.random.uniform(0.0, 0.999, (rows, 1))))
 
 
+def fixed_normal(rows, width):
+    """The noise of diagnostics, the same at each: SplitMix64 from 0, two uniforms to two normals by Box and Muller."""
+    pairs = -(-rows * width // 2)
+    with np.errstate(over="ignore"):
+        z = np.arange(1, 2 * pairs + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        z = z ^ (z >> np.uint64(31))
+    u = (z >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    radius, angle = np.sqrt(-2 * np.log(1 - u[0::2])), 2 * np.pi * u[1::2]
+    draws = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1).ravel()
+    return single(draws[: rows * width].reshape(rows, width))
+
+
 class Batch:
     """A batch; what lies behind the end of an episode is zero, and has no weight."""
 
@@ -406,6 +420,7 @@ class Mvp(Learner):
         **Learner.defaults,
         "ivc_weight": 1.0,
         "diagonal_share": 0.0,
+        "times": "uniform",
         "weighting": "plain",
         "regression": "replay",
         "base_noise": 1.0,
@@ -430,7 +445,11 @@ class Mvp(Learner):
         if settings["regression"] == "best_of_n" and phase == "online":
             a = self.select(batch.s, noise.normal(ROWS * settings["candidates"], self.chunk))["actions"]
             weight = np.full_like(a, 1 / a.size)
-        times = noise.uniform(2 * ROWS)
+        if settings["times"] == "uniform":
+            times = noise.uniform(2 * ROWS)
+        else:
+            form = settings["times"]["logit_normal"]
+            times = 1 / (1 + np.exp(-(form["mean"] + form["std"] * noise.normal(2 * ROWS, 1))))
         times = np.sort(times.reshape(2, ROWS), axis=0)
         t, r = times[0][:, None], times[1][:, None]
         if settings["diagonal_share"] > 0:
@@ -682,9 +701,9 @@ class Fpmd(Learner):
             target = velocity + (times[1] - t) * derivative
         return (w * square(output - target)).sum() * (1 / a.size)
 
-    def diagnose(self, s, noise):
+    def diagnose(self, s):
         samples = 32
-        draws = self.settings["training_noise"] * noise.normal(len(s) * samples, self.chunk)
+        draws = self.settings["training_noise"] * fixed_normal(len(s) * samples, self.chunk)
         many = self.sample(s, draws, 20).reshape(len(s), samples, -1)
         one = self.sample(s, draws, 1).reshape(len(s), samples, -1)
         centre = many.mean(axis=1, keepdims=True)
@@ -700,7 +719,7 @@ class Fpmd(Learner):
         y = self.backup(batch, noise)
         metrics = self.critic_metrics(batch, y)
         if self.updates % settings["diagnostics_every"] == 0:
-            metrics.update(self.diagnose(batch.s, noise))
+            metrics.update(self.diagnose(batch.s))
 
         actor_gradients = None
         if self.updates % settings["policy_delay"] == 0:
@@ -887,6 +906,12 @@ CASES = {
     ),
     "mvp_best_of_n": ("mvp", Mvp, {**CHUNKED, "regression": "best_of_n", "base_noise": 0.7}, 2),
     "mvp_diagonal": ("mvp", Mvp, {**CHUNKED, "diagonal_share": 0.5, "critic_layer_norm": False}, 2),
+    "mvp_logit_normal": (
+        "mvp-no-ivc",
+        Mvp,
+        {**CHUNKED, "ivc_weight": 0.0, "times": {"logit_normal": {"mean": 0.4, "std": 1.0}}},
+        2,
+    ),
     "qc": ("qc", Qc, CHUNKED, 2),
     "bfn": ("bfn", Bfn, SINGLE, 2),
     "fql": ("fql", Fql, {**SINGLE, "target_candidates": 1}, 2),
