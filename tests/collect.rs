@@ -172,7 +172,7 @@ fn play_data_are_as_the_benchmark_has_them() {
     let place = tempfile::tempdir().unwrap();
     let here = place.path();
     let arguments = ["collect", "cube-single", "--play", "--episodes", "2", "--out", "play.npz"];
-    says(&arguments, here, &["2 episodes of `cube-single`", "1001.0 in an episode"]);
+    says(&arguments, here, &["2 episodes of `cube-single-play`", "1001.0 in an episode"]);
     let data = OgbenchData::read(&here.join("play.npz")).unwrap();
     assert_eq!((data.rows(), data.terminals.iter().filter(|last| **last).count()), (2002, 2));
     assert!(data.terminals[1000] && data.terminals[2001]);
@@ -194,7 +194,53 @@ fn play_data_are_as_the_benchmark_has_them() {
     // Rewards of a task follow from the states.
     let convert = ["data", "convert", "play.npz", "task.safetensors", "--task", "cube-single-task1"];
     says(&convert, here, &["`cube-single-task1`"]);
-    refuses(&[&arguments[..], &["--resume"]].concat(), here, &["play.npz"]);
+    // What was recorded here can be repeated, and gone on with.
+    says(&["data", "info", "play.npz"], here, &["recorded by   Onestep", "steps         2 002"]);
+    says(&["data", "replay", "play.npz"], here, &["2 with the same observations to the bit"]);
+    says(&[&arguments[..], &["--resume"]].concat(), here, &["2 episodes are there already"]);
+    assert_eq!(OgbenchData::read(&here.join("play.npz")).unwrap(), data);
+    let part = ["collect", "cube-single", "--play", "--episodes", "1", "--force", "--out", "play.npz"];
+    says(&part, here, &["1 episodes"]);
+    says(&[&arguments[..], &["--resume"]].concat(), here, &["1 episodes are there already", "2 episodes"]);
+    assert_eq!(OgbenchData::read(&here.join("play.npz")).unwrap(), data);
+    // The other expert gives other data, and that is noticed.
+    let markov = ["--oracle", "markov", "--resume"];
+    refuses(&[&arguments[..], &markov].concat(), here, &["play.npz", "`cube-single-noisy` is needed"]);
+    // Of the goals' rewards nothing is left of a replay.
+    refuses(&["data", "replay", "task.safetensors"], here, &["no seeds"]);
+}
+
+#[test]
+fn undirected_data_goes_where_its_states_are_kept() {
+    let place = tempfile::tempdir().unwrap();
+    let here = place.path();
+    for file in ["play.safetensors", "play.hdf5"] {
+        for arguments in [&["cube-double", "--play"][..], &["cube-double-play"], &["scene-noisy"]] {
+            let all = [&["collect"], arguments, &["--episodes", "1", "--out", file]].concat();
+            refuses(&all, here, &[file, "no rewards of its own", ".npz", "onestep data convert"]);
+        }
+    }
+    assert_eq!(fs::read_dir(here).unwrap().count(), 0);
+}
+
+#[test]
+fn the_oracle_can_be_chosen() {
+    let place = tempfile::tempdir().unwrap();
+    let here = place.path();
+    let collected = |arguments: &[&str], file: &str, said: &str| {
+        let more = ["--episodes", "1", "--play", "--out", file];
+        says(&[&["collect"], arguments, &more[..]].concat(), here, &[said]);
+        OgbenchData::read(&here.join(file)).unwrap().actions
+    };
+    let plan = collected(&["puzzle-3x3"], "plan.npz", "`puzzle-3x3-play`");
+    let markov = collected(&["puzzle-3x3", "--oracle", "markov"], "markov.npz", "`puzzle-3x3-noisy`");
+    let named = collected(&["puzzle-3x3-noisy-singletask-v0"], "named.npz", "`puzzle-3x3-noisy`");
+    assert_eq!(markov, named);
+    assert_ne!(plan, markov);
+    // About a fifth of the steps is random: nobody else opens the gripper that fast in a puzzle.
+    let opened = markov.values.chunks(5).filter(|action| action[4] < -0.5).count();
+    assert!((80..450).contains(&opened), "{opened} of 1001");
+    refuses(&["collect", "lift", "--oracle", "plan", "--out", "a.npz"], here, &["`lift` has one expert", "OGBench"]);
 }
 
 #[cfg(unix)]

@@ -235,6 +235,33 @@ fn demonstrations_of_a_file_replace_the_experts_and_must_fit() {
         refused(&fixture(&format!("later_version.{ending}")), &["version 9", "version 1"]);
     }
     refused(&fixture("cube_double.npz"), &["holds no rewards", "onestep data convert --task"]);
+    // A default task and its number are one task under two names; another number is another task.
+    let cubes = EpisodeFile {
+        task: "cube-double".to_owned(),
+        observation_dim: 37,
+        action_dim: 5,
+        episodes: vec![EpisodeData {
+            observations: vec![0.0; 74],
+            actions: vec![0.0; 5],
+            rewards: vec![0.0],
+            successes: vec![true],
+            terminated: true,
+            ..EpisodeData::default()
+        }],
+        ..empty.clone()
+    };
+    let path = here.join("cubes.safetensors");
+    for (recorded, asked, fits) in [
+        ("cube-double", "cube-double-task2", true),
+        ("cube-double-task2", "cube-double", true),
+        ("cube-double", "cube-double-task3", false),
+        ("cube-double-task2-sparse", "cube-double-task2", false),
+    ] {
+        EpisodeFile { task: recorded.to_owned(), ..cubes.clone() }.write(&path).unwrap();
+        let sources = ConfigSources { task: Some(asked.to_owned()), ..ConfigSources::default() };
+        let read = read_demonstrations(&sources.resolve().unwrap(), &path, &mut |_, _| true);
+        assert_eq!(read.is_ok(), fits, "{recorded} for {asked}: {read:?}");
+    }
     refused(&here.join("none.hdf5"), &["cannot read"]);
     refused(&here.join("none.zarr"), &["known are"]);
 

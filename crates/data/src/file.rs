@@ -115,14 +115,17 @@ struct Kind {
 
 impl Header {
     pub(crate) fn of(file: &EpisodeFile) -> Self {
-        Self {
-            format: FORMAT.to_owned(),
-            version: VERSION,
-            task: file.task.clone(),
-            origin: file.origin,
-            observation_dim: file.observation_dim,
-            action_dim: file.action_dim,
-        }
+        Self::new(&file.task, file.origin, file.observation_dim, file.action_dim)
+    }
+
+    pub(crate) fn new(task: &str, origin: Origin, observation_dim: usize, action_dim: usize) -> Self {
+        Self { format: FORMAT.to_owned(), version: VERSION, task: task.to_owned(), origin, observation_dim, action_dim }
+    }
+
+    /// As JSON; `path` is the file in the error.
+    pub(crate) fn to_bytes(&self, path: &Path) -> Result<Vec<u8>, DataError> {
+        serde_json::to_vec(self)
+            .map_err(|error| DataError::Request { path: path.to_owned(), problem: error.to_string() })
     }
 
     /// From JSON.

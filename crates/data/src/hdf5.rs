@@ -8,6 +8,7 @@ use std::{
     io,
     ops::Range,
     path::Path,
+    sync::{Mutex, PoisonError},
 };
 
 use hdf5_pure::{AttrValue, DType, Dataset, File, Group, Layout, VlenStringReadOptions};
@@ -76,6 +77,14 @@ struct Pure {
     /// The groups in [`DEMOS`], opened: looking one up by its name goes through the names of all others, which for
     /// thousands of them takes minutes.
     demos: HashMap<String, Group>,
+    unfolded: Mutex<Unfolded>,
+}
+
+/// What the datasets that were read so far unfold to, bytes. Several may lie at the same place of the file.
+#[derive(Default)]
+struct Unfolded {
+    of: HashMap<String, u64>,
+    all: u64,
 }
 
 /// The group whose groups are many.
@@ -94,7 +103,7 @@ impl Pure {
         } else {
             HashMap::new()
         };
-        Ok(Self { file, len, demos })
+        Ok(Self { file, len, demos, unfolded: Mutex::default() })
     }
 
     /// The opened group that a path leads through, and the rest of the path; the root when there is none.
@@ -160,7 +169,7 @@ impl Pure {
                     return Err(format!("is packed by filter {filter}; gzip, shuffle, Fletcher-32 and LZF are read"));
                 }
                 let chunk_bytes = bytes_of(&chunk_shape).unwrap_or(u64::MAX);
-                let mut most = 0u64;
+                let (mut most, mut stored) = (0u64, 0u64);
                 // The library leaves zeros where there is no chunk, and takes places outside the shape at their word.
                 let grid = shape.iter().zip(&chunk_shape).map(|(size, step)| size.div_ceil((*step).max(1)));
                 let wanted = grid.fold(1u64, u64::saturating_mul);
@@ -183,7 +192,14 @@ impl Pure {
                         ));
                     }
                     most = most.saturating_add(chunk_bytes);
+                    stored = stored.saturating_add(chunk.storage_size);
                     places.insert(chunk.offset);
+                }
+                if stored > self.len {
+                    return Err(format!(
+                        "has chunks of {stored} bytes in a file of {}: they lie in each other's place",
+                        self.len
+                    ));
                 }
                 if places.len() as u64 != wanted {
                     return Err(format!("has {} of the {wanted} chunks that its shape {shape:?} takes", places.len()));
@@ -195,7 +211,20 @@ impl Pure {
         if claimed > most {
             return Err(format!("has shape {shape:?}, {claimed} bytes, and data for {most}"));
         }
+        self.account(path, claimed)?;
         Ok(dataset)
+    }
+
+    /// Refuses a dataset with which all that were read together claim more than the file can unfold to.
+    fn account(&self, path: &str, claimed: u64) -> Result<(), String> {
+        let mut unfolded = self.unfolded.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = unfolded.of.insert(path.to_owned(), claimed).unwrap_or_default();
+        let all = unfolded.all.saturating_sub(before).saturating_add(claimed);
+        unfolded.all = all;
+        if all > self.len.saturating_mul(MAX_EXPANSION) {
+            return Err(format!("claims {claimed} bytes, and with the others {all}, in a file of {}", self.len));
+        }
+        Ok(())
     }
 }
 

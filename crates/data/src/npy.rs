@@ -103,12 +103,18 @@ impl ArrayReader<'_> {
         let Some(mut left) = bytes.and_then(|bytes| usize::try_from(bytes).ok()) else {
             return Err(self.wrong(format!("has no {count} more elements")));
         };
-        out.reserve(count);
         let mut buffer = vec![0; PIECE.min(left)];
         while left > 0 {
             let size = left.min(buffer.len());
             let piece = buffer.split_at_mut(size).0;
             self.entry.fill(piece)?;
+            if out.capacity() - out.len() < size / width {
+                // What a packed entry claims is believed as far as it has come true: room grows with what was read, and
+                // in the end it is no more than is needed.
+                let room = (left / width).min(out.len().max(PIECE));
+                out.try_reserve_exact(room)
+                    .map_err(|error| self.wrong(format!("{} elements are too many: {error}", out.len() + room)))?;
+            }
             T::extend(out, self.info.kind, piece);
             left -= size;
         }

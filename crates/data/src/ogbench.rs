@@ -12,8 +12,12 @@
 //! observation; its action leads nowhere. The files hold no rewards: those follow from `qpos` once a single task is
 //! chosen, see [`OgbenchTask`].
 //!
-//! Files that Onestep writes have no `qpos` and `qvel`, which its episodes do not know, but `rewards`, `masks`,
-//! `successes`, `seeds`, and its own header in `onestep`.
+//! Files of episodes that Onestep writes have no `qpos` and `qvel`, which its episodes do not know, but `rewards`,
+//! `masks`, `successes`, `seeds`, where a person stepped in `interventions`, and its own header in `onestep`. Files of
+//! undirected data that it records are as the original's, with what repeats them besides: the header, `seeds`, and
+//! `last_observations` (see [`Recording`]).
+
+mod task;
 
 use std::{
     io::{self, Write},
@@ -29,119 +33,17 @@ use crate::{
     zip::{Archive, ArchiveWriter},
 };
 
-/// Where the first cube stands in `qpos`: behind six joints of the arm and eight of the gripper.
-const CUBES_AT: usize = 14;
-/// Numbers of one cube in `qpos`: position and quaternion.
-const CUBE_WIDTH: usize = 7;
-/// A cube is where it belongs within this distance, m.
-const CUBE_TOLERANCE: f64 = 0.04;
 /// Rows that are read at once where only a few numbers of each are needed.
 const ROWS: usize = 512;
-/// Number of the task of a name that tells none.
-const DEFAULT_TASK: usize = 2;
 /// Array with Onestep's own header.
 const HEADER: &str = "onestep";
+/// Arrays of files that Onestep writes: a seed for each episode, and the observation behind the last row of each.
+const SEEDS: &str = "seeds";
+const LAST_OBSERVATIONS: &str = "last_observations";
+/// Flags of the steps in which a person acted.
+const INTERVENTIONS: &str = "interventions";
 
-/// A single task of a `cube` environment: where each cube belongs. A cube has arrived within 0.04 m of its goal; its
-/// orientation does not matter.
-#[derive(Debug, Clone, PartialEq)]
-pub struct OgbenchTask {
-    name: String,
-    goals: Vec<[f64; 3]>,
-}
-
-/// Centre of a cube that lies on the floor, m.
-const FLOOR: f64 = 0.02;
-
-/// Goals of the tasks 1 to 5 of each environment: x, y, z of each cube, m.
-type Goals = [&'static [[f64; 3]]; 5];
-
-const SINGLE: Goals = [
-    &[[0.425, -0.1, FLOOR]],
-    &[[0.50, 0.0, FLOOR]],
-    &[[0.35, 0.0, FLOOR]],
-    &[[0.50, 0.2, FLOOR]],
-    &[[0.50, -0.2, FLOOR]],
-];
-const DOUBLE: Goals = [
-    &[[0.425, 0.0, FLOOR], [0.425, 0.1, FLOOR]],
-    &[[0.35, 0.1, FLOOR], [0.50, 0.1, FLOOR]],
-    &[[0.425, -0.2, FLOOR], [0.425, 0.2, FLOOR]],
-    &[[0.425, 0.1, FLOOR], [0.425, -0.1, FLOOR]],
-    &[[0.425, 0.0, FLOOR], [0.425, 0.0, 0.06]],
-];
-const TRIPLE: Goals = [
-    &[[0.35, -0.1, FLOOR], [0.35, 0.1, FLOOR], [0.50, 0.1, FLOOR]],
-    &[[0.50, 0.0, FLOOR], [0.50, 0.2, FLOOR], [0.50, -0.2, FLOOR]],
-    &[[0.35, -0.1, FLOOR], [0.50, -0.2, FLOOR], [0.50, 0.0, FLOOR]],
-    &[[0.50, -0.1, FLOOR], [0.50, 0.1, FLOOR], [0.35, 0.0, FLOOR]],
-    &[[0.425, 0.2, FLOOR], [0.425, 0.2, 0.06], [0.425, 0.2, 0.10]],
-];
-const QUADRUPLE: Goals = [
-    &[[0.35, -0.25, FLOOR], [0.35, 0.1, FLOOR], [0.50, -0.1, FLOOR], [0.50, 0.25, FLOOR]],
-    &[[0.375, 0.1, FLOOR], [0.475, 0.1, FLOOR], [0.375, -0.1, FLOOR], [0.475, -0.1, FLOOR]],
-    &[[0.525, -0.2, FLOOR], [0.325, 0.2, FLOOR], [0.325, -0.2, FLOOR], [0.525, 0.2, FLOOR]],
-    &[[0.525, 0.1, FLOOR], [0.325, 0.1, FLOOR], [0.325, -0.1, FLOOR], [0.525, -0.1, FLOOR]],
-    &[[0.425, 0.2, FLOOR], [0.425, 0.2, 0.06], [0.425, 0.2, 0.10], [0.425, 0.2, 0.14]],
-];
-
-impl OgbenchTask {
-    /// Names that [`OgbenchTask::parse`] understands, for messages.
-    pub const NAMES: &str = "cube-single, cube-double, cube-triple or cube-quadruple, followed by -task1 to -task5";
-
-    /// From a name: `cube-double-task4`, or OGBench's own `cube-double-play-singletask-task4-v0`. Without a number it
-    /// is task 2, OGBench's default. `None` for other names.
-    #[must_use]
-    pub fn parse(name: &str) -> Option<Self> {
-        let mut parts = name.split('-');
-        let (environment, goals) = match (parts.next()?, parts.next()?) {
-            ("cube", "single") => ("cube-single", SINGLE),
-            ("cube", "double") => ("cube-double", DOUBLE),
-            ("cube", "triple") => ("cube-triple", TRIPLE),
-            ("cube", "quadruple") => ("cube-quadruple", QUADRUPLE),
-            _ => return None,
-        };
-        let mut number = DEFAULT_TASK;
-        for part in parts {
-            match part {
-                "play" | "noisy" | "singletask" | "v0" => {}
-                other => number = other.strip_prefix("task")?.parse().ok()?,
-            }
-        }
-        let goals = goals.get(number.checked_sub(1)?)?.to_vec();
-        Some(Self { name: format!("{environment}-task{number}"), goals })
-    }
-
-    /// Its name: `cube-double-task2`.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Goal of each cube, m, in the benchmark's frame (Z up).
-    #[must_use]
-    pub fn goals(&self) -> &[[f64; 3]] {
-        &self.goals
-    }
-
-    /// How many cubes are at their goals in a state.
-    ///
-    /// `qpos` is one row; `None` when it is too short for the cubes.
-    #[must_use]
-    pub fn arrived(&self, qpos: &[f32]) -> Option<usize> {
-        let cubes = qpos.get(CUBES_AT..CUBES_AT + CUBE_WIDTH * self.goals.len())?;
-        let is_there = |(cube, goal): (&[f32], &[f64; 3])| {
-            let square: f64 = cube.iter().zip(goal).map(|(at, goal)| (goal - f64::from(*at)).powi(2)).sum();
-            square.sqrt() <= CUBE_TOLERANCE
-        };
-        Some(cubes.chunks_exact(CUBE_WIDTH).zip(&self.goals).filter(|pair| is_there(*pair)).count())
-    }
-
-    fn label(&self, arrived: usize) -> Label {
-        let is_solved = arrived == self.goals.len();
-        Label { reward: arrived as f32 - self.goals.len() as f32, is_solved, success: is_solved }
-    }
-}
+pub use task::OgbenchTask;
 
 /// What a task says of one row.
 #[derive(Debug, Clone, Copy)]
@@ -151,6 +53,31 @@ struct Label {
     is_solved: bool,
     /// The goal held after the row's action; for a task it follows from the next row.
     success: bool,
+}
+
+impl Label {
+    /// Of a row's own state.
+    fn of(task: &OgbenchTask, arrived: usize) -> Self {
+        let is_solved = arrived == task.parts();
+        Self { reward: arrived as f32 - task.parts() as f32, is_solved, success: is_solved }
+    }
+}
+
+/// Why the rows of a file are not those of a task's environment, if they are not.
+fn misfit(task: &OgbenchTask, qpos: usize, buttons: Option<usize>) -> Result<(), (&'static str, String)> {
+    let (name, wanted) = (task.name(), task.qpos_width());
+    if qpos != wanted {
+        let problem = format!("has {qpos} numbers in a row where `{name}` has {wanted}; is it of another environment?");
+        return Err(("qpos", problem));
+    }
+    match (buttons, task.buttons().len()) {
+        (_, 0) => Ok(()),
+        (Some(found), wanted) if found == wanted => Ok(()),
+        (Some(found), wanted) => {
+            Err(("button_states", format!("has {found} numbers in a row where `{name}` has {wanted} buttons")))
+        }
+        (None, _) => Err(("button_states", format!("is missing, and the rewards of `{name}` follow from it"))),
+    }
 }
 
 /// The file of validation episodes beside `path`: `NAME-val.npz`.
@@ -170,6 +97,18 @@ pub struct Columns<T> {
     pub values: Vec<T>,
 }
 
+/// What repeats the episodes of a file of undirected data that Onestep has recorded: they follow from their seeds and
+/// their actions.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Recording {
+    /// Name of the task in the form in which it was played.
+    pub task: String,
+    /// Seed of each episode.
+    pub seeds: Vec<u64>,
+    /// The observation after the last action of each episode, `[episodes, S]`: rows only hold those before an action.
+    pub last_observations: Columns<f32>,
+}
+
 /// A file as it is: all rows, nothing dropped, nothing computed.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct OgbenchData {
@@ -185,6 +124,8 @@ pub struct OgbenchData {
     pub qvel: Option<Columns<f32>>,
     /// States of the buttons `[rows, buttons]`, where there are any.
     pub button_states: Option<Columns<i64>>,
+    /// What repeats the episodes, where Onestep has recorded them.
+    pub recording: Option<Recording>,
 }
 
 /// Transitions as OGBench's own loader makes them: the last row of each episode is dropped, and the next observation is
@@ -199,9 +140,9 @@ pub struct Transitions {
     pub next_observations: Vec<f32>,
     /// 1 for the last transition of an episode, else 0, `[n]`.
     pub terminals: Vec<f32>,
-    /// Number of cubes at their goals minus number of cubes, `[n]`; of the state before the action.
+    /// Number of parts where they belong minus number of parts, `[n]`; of the state before the action.
     pub rewards: Vec<f32>,
-    /// 0 where all cubes are at their goals, else 1, `[n]`; of the state before the action.
+    /// 0 where all parts are where they belong, else 1, `[n]`; of the state before the action.
     pub masks: Vec<f32>,
 }
 
@@ -234,7 +175,14 @@ impl OgbenchData {
         let qpos = optional(&mut archive, "qpos")?;
         let qvel = optional(&mut archive, "qvel")?;
         let button_states = npy::open(&mut archive, "button_states")?.map(|array| whole(array, rows)).transpose()?;
-        Ok(Self { observations, actions, terminals, qpos, qvel, button_states })
+        let episodes = terminals.iter().filter(|is_last| **is_last).count();
+        let recording = read_recording(&mut archive, episodes)?;
+        if let Some(recording) = &recording
+            && recording.last_observations.width != observations.width
+        {
+            return Err(archive.wrong(LAST_OBSERVATIONS, "has rows of another length than `observations`"));
+        }
+        Ok(Self { observations, actions, terminals, qpos, qvel, button_states, recording })
     }
 
     /// Writes a file in one piece, compressed as `np.savez_compressed` or plain as `np.savez` would.
@@ -257,6 +205,23 @@ impl OgbenchData {
                 return Err(DataError::Request { path: path.to_owned(), problem });
             }
         }
+        let episodes = self.terminals.iter().filter(|is_last| **is_last).count();
+        let recorded = self.recording.as_ref().map(|recording| {
+            let last = &recording.last_observations;
+            let problem = if recording.seeds.len() != episodes {
+                Some(format!("`seeds` has {} numbers for {episodes} episodes", recording.seeds.len()))
+            } else if last.width != self.observations.width || last.values.len() != episodes * last.width {
+                Some(format!("`last_observations` has {} numbers for {episodes} episodes", last.values.len()))
+            } else {
+                None
+            };
+            if let Some(problem) = problem {
+                return Err(DataError::Request { path: path.to_owned(), problem });
+            }
+            let header = Header::new(&recording.task, Origin::Onestep, last.width, self.actions.width);
+            Ok((header.to_bytes(path)?, recording))
+        });
+        let recorded = recorded.transpose()?;
         atomic::write_with(path, |file| {
             let mut archive = ArchiveWriter::new(file, compress);
             for (name, array) in floats {
@@ -272,6 +237,15 @@ impl OgbenchData {
                     array.values.iter().try_for_each(|value| out.write_all(&value.to_le_bytes()))
                 })?;
             }
+            if let Some((header, Recording { seeds, last_observations, .. })) = &recorded {
+                npy::write(&mut archive, SEEDS, "<u8", &[episodes], |out| {
+                    seeds.iter().try_for_each(|seed| out.write_all(&seed.to_le_bytes()))
+                })?;
+                npy::write(&mut archive, LAST_OBSERVATIONS, "<f4", &[episodes, last_observations.width], |out| {
+                    write_floats(out, &last_observations.values)
+                })?;
+                npy::write(&mut archive, HEADER, "|u1", &[header.len()], |out| out.write_all(header))?;
+            }
             archive.finish()
         })
     }
@@ -285,25 +259,32 @@ impl OgbenchData {
     /// The transitions of the file, with rewards and masks of a single task. `path` is the name in errors.
     ///
     /// # Errors
-    /// [`DataError::Request`] when the file has no `qpos`, or cubes are missing in it.
+    /// [`DataError::Request`] when the file has no `qpos` or button states, or those of another environment.
     pub fn transitions(&self, task: &OgbenchTask, path: &Path) -> Result<Transitions, DataError> {
         let refused = |problem: String| DataError::Request { path: path.to_owned(), problem };
         let qpos = self.qpos.as_ref().ok_or_else(|| refused("rewards follow from `qpos`, which is missing".into()))?;
-        let too_short =
-            || refused(format!("`{}` needs cubes that `qpos` with {} numbers does not have", task.name, qpos.width));
+        let buttons = self.button_states.as_ref().filter(|_| !task.buttons().is_empty());
+        misfit(task, qpos.width, buttons.map(|buttons| buttons.width))
+            .map_err(|(array, problem)| refused(format!("`{array}` {problem}")))?;
+        let states_of = |row: usize| {
+            let columns = buttons.map(|buttons| buttons.values.get(row * buttons.width..(row + 1) * buttons.width));
+            columns.flatten().unwrap_or_default()
+        };
         let mut transitions = Transitions::default();
         let observations: Vec<&[f32]> = self.observations.values.chunks_exact(self.observations.width.max(1)).collect();
         let rows = observations
             .windows(2)
             .zip(self.actions.values.chunks_exact(self.actions.width.max(1)))
             .zip(qpos.values.chunks_exact(qpos.width.max(1)))
-            .zip(self.terminals.iter().zip(self.terminals.iter().skip(1)));
-        for (((pair, action), state), (is_last, is_before_last)) in rows {
+            .zip(self.terminals.iter().zip(self.terminals.iter().skip(1)))
+            .enumerate();
+        for (row, (((pair, action), state), (is_last, is_before_last))) in rows {
             if *is_last {
                 continue;
             }
             let [observation, next] = pair else { continue };
-            let label = task.label(task.arrived(state).ok_or_else(too_short)?);
+            let arrived = task.arrived(state, states_of(row));
+            let label = Label::of(task, arrived.ok_or_else(|| refused(format!("row {row} is cut off")))?);
             transitions.observations.extend_from_slice(observation);
             transitions.actions.extend_from_slice(action);
             transitions.next_observations.extend_from_slice(next);
@@ -324,6 +305,8 @@ pub struct OgbenchSummary {
     pub lengths: Vec<usize>,
     /// Whether rewards and masks are in the file.
     pub has_rewards: bool,
+    /// Whether the episodes can be repeated: whether Onestep has recorded them.
+    pub is_recording: bool,
 }
 
 /// The numbers of one array of any npz file, and its shape.
@@ -355,8 +338,11 @@ pub fn summarize(path: &Path) -> Result<OgbenchSummary, DataError> {
     let has = |name: &str| names.iter().any(|other| other == name);
     let has_rewards = has("rewards") && has("masks");
     let terminals = terminals(&mut archive)?;
-    let lengths = episodes_of(&archive, &terminals)?.iter().map(|(_, rows)| rows - 1).collect();
-    Ok(OgbenchSummary { arrays, lengths, has_rewards })
+    // An action is lost with the last row, unless the observation behind it was recorded.
+    let lost = usize::from(!has(LAST_OBSERVATIONS));
+    let spans = spans_of(&archive, &terminals)?;
+    let lengths = spans.into_iter().map(|(_, rows)| rows - lost).filter(|steps| *steps > 0).collect();
+    Ok(OgbenchSummary { arrays, lengths, has_rewards, is_recording: has(LAST_OBSERVATIONS) && has(HEADER) })
 }
 
 /// Reads the episodes of a file with rewards and ends of a single task; without a task the file must hold them.
@@ -400,17 +386,23 @@ fn read_archive(
         Some(task) => labels_of_task(&mut archive, task, rows)?,
         None => labels_of_file(&mut archive, rows)?,
     };
-    let seeds: Vec<u64> = match (&header, npy::open(&mut archive, "seeds")?) {
+    // The episodes of a task are pieces of what was recorded: no seed rebuilds where they begin.
+    let header_of_file = header.as_ref().filter(|_| task.is_none());
+    let seeds: Vec<u64> = match (header_of_file, npy::open(&mut archive, SEEDS)?) {
         (Some(_), Some(array)) => whole::<u64>(array, spans.len())?.values,
         _ => Vec::new(),
     };
+    let by_hand: Vec<bool> = match npy::open(&mut archive, INTERVENTIONS)? {
+        Some(array) => whole::<bool>(array, rows)?.values,
+        None => Vec::new(),
+    };
     let mut file = EpisodeFile {
         task: match (task, &header) {
-            (Some(task), _) => task.name.clone(),
+            (Some(task), _) => task.name().to_owned(),
             (None, Some(header)) => header.task.clone(),
             (None, None) => path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
         },
-        origin: header.as_ref().map_or(Origin::Ogbench, |header| header.origin),
+        origin: header_of_file.map_or(Origin::Ogbench, |header| header.origin),
         observation_dim: 0,
         action_dim: 0,
         episodes: Vec::new(),
@@ -437,6 +429,7 @@ fn read_archive(
                     continue;
                 }
                 let part = own.get(first..=step).unwrap_or_default();
+                let by_hand = by_hand.get(start + first..=start + step).unwrap_or_default();
                 file.episodes.push(EpisodeData {
                     observations: values.get(first * width..(step + 2) * width).unwrap_or_default().to_vec(),
                     actions: Vec::new(),
@@ -445,7 +438,7 @@ fn read_archive(
                     truncated: !label.is_solved,
                     successes: part.iter().map(|label| label.success).collect(),
                     seed,
-                    interventions: Vec::new(),
+                    interventions: if by_hand.contains(&true) { by_hand.to_vec() } else { Vec::new() },
                 });
                 cuts.push((start + first, step + 1 - first));
                 first = step + 1;
@@ -481,14 +474,62 @@ fn read_archive(
     Ok(file)
 }
 
+/// The episodes of a file of undirected data that Onestep has recorded, as they were played: every row is a step, none is
+/// rewarded, and time ends them. `None` for any other file, whose last actions lead nowhere.
+///
+/// # Errors
+/// [`DataError`] naming the file and the array.
+pub fn read_recording_episodes(path: &Path) -> Result<Option<EpisodeFile>, DataError> {
+    let mut archive = Archive::open(path)?;
+    let terminals = terminals(&mut archive)?;
+    let (rows, spans) = (terminals.len(), spans_of(&archive, &terminals)?);
+    let Some(Recording { task, seeds, last_observations }) = read_recording(&mut archive, spans.len())? else {
+        return Ok(None);
+    };
+    let mut episodes: Vec<EpisodeData> = spans
+        .iter()
+        .zip(seeds)
+        .map(|((_, steps), seed)| EpisodeData {
+            rewards: vec![0.0; *steps],
+            successes: vec![false; *steps],
+            truncated: true,
+            seed,
+            ..EpisodeData::default()
+        })
+        .collect();
+    let observation_dim = {
+        let mut array = required(&mut archive, "observations")?;
+        let width = width_of(&array, rows)?;
+        if width != last_observations.width {
+            return Err(array.wrong(format!("has rows of another length than `{LAST_OBSERVATIONS}`")));
+        }
+        for (index, episode) in episodes.iter_mut().enumerate() {
+            array.read(episode.len() * width, &mut episode.observations)?;
+            let last = last_observations.values.get(index * width..(index + 1) * width);
+            episode.observations.extend_from_slice(last.unwrap_or_default());
+            if let Some(at) = episode.observations.iter().position(|value| !value.is_finite()) {
+                return Err(array.wrong(format!("number {at} of episode {index} is not finite")));
+            }
+        }
+        width
+    };
+    let mut array = required(&mut archive, "actions")?;
+    let action_dim = width_of(&array, rows)?;
+    for (index, episode) in episodes.iter_mut().enumerate() {
+        array.read(episode.len() * action_dim, &mut episode.actions)?;
+        settle_actions(&mut episode.actions)
+            .map_err(|at| array.wrong(format!("number {at} of episode {index} lies outside [-1, 1]")))?;
+    }
+    Ok(Some(EpisodeFile { task, origin: Origin::Onestep, observation_dim, action_dim, episodes }))
+}
+
 /// Writes episodes to a file in one piece. Episodes without a step are left out.
 ///
 /// # Errors
 /// [`DataError::Episode`] when an episode does not fit the sizes, [`DataError::Io`].
 pub fn write_episodes(path: &Path, file: &EpisodeFile, compress: bool) -> Result<(), DataError> {
     file.check()?;
-    let header = serde_json::to_vec(&Header::of(file))
-        .map_err(|error| DataError::Request { path: path.to_owned(), problem: error.to_string() })?;
+    let header = Header::of(file).to_bytes(path)?;
     let episodes: Vec<&EpisodeData> = file.episodes.iter().filter(|episode| !episode.is_empty()).collect();
     let rows = file.steps() + episodes.len();
     // One number for each step, and `last` for the row behind the last one.
@@ -521,8 +562,14 @@ pub fn write_episodes(path: &Path, file: &EpisodeFile, compress: bool) -> Result
         })?;
         let successes = episodes.iter().flat_map(|episode| episode.successes.iter().copied().chain([false]));
         write_flags(&mut archive, "successes", successes)?;
+        if episodes.iter().any(|episode| episode.interventions.contains(&true)) {
+            let flags = episodes.iter().flat_map(|episode| {
+                (0..=episode.len()).map(|row| episode.interventions.get(row).copied().unwrap_or(false))
+            });
+            write_flags(&mut archive, INTERVENTIONS, flags)?;
+        }
         if file.origin.has_seeds() {
-            npy::write(&mut archive, "seeds", "<u8", &[episodes.len()], |out| {
+            npy::write(&mut archive, SEEDS, "<u8", &[episodes.len()], |out| {
                 episodes.iter().try_for_each(|episode| out.write_all(&episode.seed.to_le_bytes()))
             })?;
         }
@@ -571,6 +618,13 @@ fn terminals(archive: &mut Archive) -> Result<Vec<bool>, DataError> {
 
 /// First row and number of rows of each episode that has a step.
 fn episodes_of(archive: &Archive, terminals: &[bool]) -> Result<Vec<(usize, usize)>, DataError> {
+    let mut spans = spans_of(archive, terminals)?;
+    spans.retain(|(_, rows)| *rows > 1);
+    Ok(spans)
+}
+
+/// First row and number of rows of each episode.
+fn spans_of(archive: &Archive, terminals: &[bool]) -> Result<Vec<(usize, usize)>, DataError> {
     if terminals.is_empty() {
         return Err(archive.wrong("terminals", "has no rows: the file holds no episode"));
     }
@@ -580,31 +634,34 @@ fn episodes_of(archive: &Archive, terminals: &[bool]) -> Result<Vec<(usize, usiz
     let mut spans = Vec::new();
     let mut start = 0;
     for (row, _) in terminals.iter().enumerate().filter(|(_, is_last)| **is_last) {
-        if row > start {
-            spans.push((start, row + 1 - start));
-        }
+        spans.push((start, row + 1 - start));
         start = row + 1;
     }
     Ok(spans)
 }
 
 fn labels_of_task(archive: &mut Archive, task: &OgbenchTask, rows: usize) -> Result<Vec<Label>, DataError> {
+    let buttons: Option<Columns<i64>> = if task.buttons().is_empty() {
+        None
+    } else {
+        npy::open(archive, "button_states")?.map(|array| whole(array, rows)).transpose()?
+    };
+    let width = width_of(&required(archive, "qpos")?, rows)?;
+    misfit(task, width, buttons.as_ref().map(|buttons| buttons.width))
+        .map_err(|(array, problem)| archive.wrong(array, problem))?;
     let mut array = required(archive, "qpos")?;
-    let width = width_of(&array, rows)?;
+    let mut button_rows = buttons.iter().flat_map(|buttons| buttons.values.chunks_exact(buttons.width.max(1)));
     let mut labels: Vec<Label> = Vec::with_capacity(rows);
     let mut states = Vec::new();
     while labels.len() < rows {
         let count = ROWS.min(rows - labels.len());
         states.clear();
         array.read::<f32>(count * width, &mut states)?;
+        // The width is that of the task's environment, which is never zero.
         for state in states.chunks_exact(width.max(1)) {
-            let arrived = task.arrived(state).ok_or_else(|| {
-                array.wrong(format!("has {width} numbers in a row, which is too few for the cubes of `{}`", task.name))
-            })?;
-            labels.push(task.label(arrived));
-        }
-        if width == 0 {
-            return Err(array.wrong("has no columns"));
+            let (arrived, row) = (task.arrived(state, button_rows.next().unwrap_or_default()), labels.len());
+            let arrived = arrived.ok_or_else(|| array.wrong(format!("row {row} is cut off")))?;
+            labels.push(Label::of(task, arrived));
         }
     }
     let after: Vec<bool> = labels.iter().skip(1).map(|label| label.is_solved).collect();
@@ -647,4 +704,18 @@ fn read_header(archive: &mut Archive) -> Result<Option<Header>, DataError> {
     let len = array.info.shape.first().copied().unwrap_or_default();
     let bytes = whole::<u8>(array, len)?.values;
     Header::parse(&path, &String::from_utf8_lossy(&bytes)).map(Some)
+}
+
+/// What Onestep adds to a file of undirected data, if it has recorded this one.
+fn read_recording(archive: &mut Archive, episodes: usize) -> Result<Option<Recording>, DataError> {
+    let Some(header) = read_header(archive)? else { return Ok(None) };
+    let last_observations = match npy::open(archive, LAST_OBSERVATIONS)? {
+        Some(array) => whole(array, episodes)?,
+        None => return Ok(None),
+    };
+    let seeds = whole::<u64>(required(archive, SEEDS)?, episodes)?;
+    if seeds.width != 1 || last_observations.width != header.observation_dim {
+        return Err(archive.wrong(HEADER, "tells of other sizes than the arrays have"));
+    }
+    Ok(Some(Recording { task: header.task, seeds: seeds.values, last_observations }))
 }

@@ -3,6 +3,7 @@
 //! Everything an archive says about places and sizes is held against the file's real size before it is used.
 
 use std::{
+    collections::HashSet,
     fs::File,
     io::{self, BufReader, Cursor, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
@@ -69,12 +70,19 @@ impl Archive {
         let mut archive = Self { path: path.to_owned(), input, len, entries: Vec::new() };
         let directory = archive.directory()?;
         let mut rest = directory.as_slice();
+        let mut names = HashSet::new();
+        let mut stored = 0u64;
         while !rest.is_empty() {
             let entry = archive.entry_of(&mut rest)?;
-            if archive.entries.iter().any(|other| other.name == entry.name) {
+            if !names.insert(entry.name.clone()) {
                 return Err(archive.wrong(&entry.name, "is there twice"));
             }
+            stored = stored.saturating_add(entry.stored);
             archive.entries.push(entry);
+        }
+        if stored > len {
+            let problem = format!("its entries take {stored} bytes, in a file of {len}: they share some");
+            return Err(archive.wrong("directory of the archive", problem));
         }
         Ok(archive)
     }

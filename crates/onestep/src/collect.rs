@@ -21,7 +21,8 @@ use crate::{
 ///
 /// The file follows from all of this but `arenas`: the seeds of the episodes are drawn one after the other, and an
 /// episode follows from its seed and the noise. With `successful_only` it holds the first `episodes` successes in the
-/// order of the seeds.
+/// order of the seeds. Episodes that the task calls spoiled are left out in any case, as in the benchmark whose data they
+/// are like.
 #[derive(Debug, Clone)]
 pub struct CollectPlan {
     /// The task, with an expert. For undirected data: its [`Task::play`].
@@ -47,6 +48,8 @@ pub struct CollectProgress {
     pub tried: usize,
     /// Those of them that ended in success.
     pub successes: usize,
+    /// Those of them that the task calls spoiled (see [`Task::is_spoiled`]), which are not kept.
+    pub spoiled: usize,
     /// Control steps of those that are over.
     pub steps: u64,
     /// Seconds since the beginning.
@@ -60,7 +63,7 @@ pub enum CollectEnd {
     Complete,
     /// The watcher asked to stop.
     Stopped,
-    /// The expert fails too often for `successful_only` ever to come to an end.
+    /// The expert fails too often for `successful_only` ever to come to an end, or hardly an episode is unspoiled.
     ExpertFails,
     /// The simulation broke.
     Fault(Box<FaultReport>),
@@ -123,7 +126,8 @@ pub fn collect(
         }
         deal.take_in(world);
         deal.progress.secs = start.elapsed().as_secs_f64();
-        if plan.successful_only && deal.progress.tried > TRIES.0 + TRIES.1 * deal.progress.kept {
+        let picky = plan.successful_only || deal.progress.spoiled > 0;
+        if picky && deal.progress.tried > TRIES.0 + TRIES.1 * deal.progress.kept {
             break CollectEnd::ExpertFails;
         }
         if !watch(&deal.progress) {
@@ -171,6 +175,7 @@ pub fn repeats(plan: &CollectPlan, episode: &EpisodeData) -> Result<bool, RunErr
 struct Deal {
     wanted: usize,
     successful_only: bool,
+    task: Arc<dyn Task>,
     seeds: RandomStreams,
     drawn: usize,
     already: HashMap<u64, EpisodeData>,
@@ -196,6 +201,7 @@ impl Deal {
         Self {
             wanted: plan.episodes,
             successful_only: plan.successful_only,
+            task: plan.task.clone(),
             seeds: RandomStreams::new(plan.seed),
             drawn: 0,
             already: already.into_iter().map(|episode| (episode.seed, episode)).collect(),
@@ -248,7 +254,9 @@ impl Deal {
             self.progress.tried += 1;
             self.progress.steps += episode.len() as u64;
             self.progress.successes += usize::from(episode.is_success());
-            if episode.is_success() || !self.successful_only {
+            if self.task.is_spoiled(&episode.observations) {
+                self.progress.spoiled += 1;
+            } else if episode.is_success() || !self.successful_only {
                 self.kept.push((place, episode));
                 self.progress.kept += 1;
             }

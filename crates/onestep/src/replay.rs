@@ -40,7 +40,7 @@ pub fn check_repeatable(path: &Path, file: &EpisodeFile) -> Result<(), RunError>
     if !file.origin.has_seeds() {
         return Err(missing(format!(
             "its episodes were recorded by {}: they have no seeds that rebuild their initial states, and another \
-             simulator's states cannot be set here",
+             simulator's actions lead elsewhere here",
             file.origin
         ))
         .into());

@@ -11,7 +11,7 @@ use onestep_record::{
     episodes::EpisodeRecorderPlugin,
     evaluation::{EvaluationError, EvaluationReport, evaluate_watched},
 };
-use onestep_sim::{ExpertNoise, Robot, SimPlugin, memory::require_memory};
+use onestep_sim::{ExpertNoise, Robot, SimPlugin, Task, memory::require_memory};
 
 use crate::{
     OnestepPlugins, RunError,
@@ -209,8 +209,7 @@ pub fn read_demonstrations(
         DataError::Stopped { .. } => RunError::Interrupted,
         other => RunError::Data(other),
     })?;
-    let spec = onestep_sim::task(&config.task)?.spec();
-    file.require(path, &config.task, spec.observation.dim(), spec.action.dim())?;
+    require_task(path, &file, &*onestep_sim::task(&config.task)?)?;
     file.episodes.retain(|episode| !episode.is_empty());
     let found = file.episodes.len();
     if found == 0 {
@@ -228,6 +227,17 @@ pub fn read_demonstrations(
         return Err(DataError::Request { path: path.to_owned(), problem }.into());
     }
     Ok(file)
+}
+
+/// Checks that a file's episodes are of a task, under any of its names, and of its sizes. `path` is the file in the error.
+///
+/// # Errors
+/// [`RunError::Data`] naming the file and what does not fit.
+pub fn require_task(path: &Path, file: &EpisodeFile, task: &dyn Task) -> Result<(), RunError> {
+    let is_same = onestep_sim::task(&file.task).is_ok_and(|other| other.full_name() == task.full_name());
+    let name = if is_same { &file.task } else { task.name() };
+    let spec = task.spec();
+    Ok(file.require(path, name, spec.observation.dim(), spec.action.dim())?)
 }
 
 /// Collects the demonstrations of a run: episodes of the scripted expert with noise, in the order of their seeds.

@@ -14,7 +14,7 @@ use crate::expert::ExpertMemory;
 use crate::manipspace::ManipModel;
 use crate::model::{BodyPose, Model, PublishedState};
 use crate::robot::Robot;
-use crate::task::{ArenaView, Task};
+use crate::task::{ArenaView, Task, TaskOutcome};
 
 /// Control steps that are kept for the report of a fault.
 const HISTORY: usize = 8;
@@ -198,12 +198,19 @@ impl SimArena {
         self.model.joint_velocities()
     }
 
-    /// Puts the joints into a state at which the episode goes on: for tests and comparisons. Returns false, and changes
-    /// nothing, if the lengths are not those of the joints, or if the task has an arm.
+    /// Puts the joints into a state at which the episode goes on: for tests and comparisons. In OGBench's tasks cubes,
+    /// drawer and window are among the joints, so that a state of its files can be set. Returns false, and changes
+    /// nothing, if the lengths are not those of [`SimArena::joint_positions`] and [`SimArena::joint_velocities`], or if
+    /// the task is one of an [`ArmModel`], whose joints do not tell the objects' places.
     pub fn set_joints(&mut self, positions: &[f64], velocities: &[f64]) -> bool {
         let done = self.model.set_joints(positions, velocities);
         self.observe();
         done
+    }
+
+    /// What the model says of the state, or of its last step.
+    pub(crate) fn outcome(&self) -> TaskOutcome {
+        self.model.outcome()
     }
 
     /// The last control steps, oldest first.
@@ -272,6 +279,14 @@ impl SimArena {
     #[must_use]
     pub fn object_velocity(&self, index: usize) -> Option<(Vec3, Vec3)> {
         self.arm().and_then(|arm| arm.object_velocity(index))
+    }
+
+    /// Adds `spin` (rad/s, Z up) to the angular velocity of the `index`-th free object of an arm's task: for tests and
+    /// experiments.
+    pub fn spin_object(&mut self, index: usize, spin: Vec3) {
+        if let Some(arm) = self.model.as_arm_mut() {
+            arm.spin_object(index, spin);
+        }
     }
 
     /// Adds `velocity` (m/s, Z up) to the velocity of the `index`-th free object, if there is one: a push, for tests

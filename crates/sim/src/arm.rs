@@ -131,6 +131,11 @@ impl ArmModel {
         }
     }
 
+    /// Adds `spin` (rad/s, Z up) to the angular velocity of the `index`-th object.
+    pub fn spin_object(&mut self, index: usize, spin: Vec3) {
+        self.world.spin(index, spin);
+    }
+
     /// Adds `velocity` (m/s, Z up) to the velocity of the `index`-th object.
     pub fn push_object(&mut self, index: usize, velocity: Vec3) {
         self.world.push(index, velocity);

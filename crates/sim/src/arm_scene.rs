@@ -14,6 +14,9 @@ use crate::robot::{ARM_JOINTS, Robot};
 use crate::scene::{self, Fixture, Object, PhysicsSettings, RobotPlacement};
 use crate::task::Start;
 
+/// How far from its base a Panda's hand gets, metres.
+const REACH: f64 = 0.855;
+
 /// A scene for one arm or more, as a file in TOML describes it. Z up, metres, radians. Unknown fields are refused.
 ///
 /// ```
@@ -188,6 +191,25 @@ impl ArmScene {
             what: "scene",
             file: file.to_owned(),
             message: format!("in the table [goal]: {}", error.message()),
+        })
+    }
+
+    /// Refuses a point of the world that no arm reaches: an expert would be sent there, or a goal could not be met.
+    /// `field` names it in the error.
+    ///
+    /// # Errors
+    /// [`SimError::Value`].
+    pub fn require_reach(&self, file: &str, field: &str, point: DVec3) -> Result<(), SimError> {
+        let distance = |robot: &RobotPlacement| DVec3::from(robot.base_position).distance(point);
+        let nearest = self.robots.iter().map(distance).fold(f64::INFINITY, f64::min);
+        if nearest <= REACH {
+            return Ok(());
+        }
+        Err(SimError::Value {
+            file: file.to_owned(),
+            field: field.to_owned(),
+            value: format!("{:.3?}", point.to_array()),
+            expected: format!("an arm reaches {REACH} m, and the nearest base is {nearest:.3} m away"),
         })
     }
 

@@ -179,7 +179,7 @@ fn time(secs: f64) -> String {
 /// | `neighbours` | arenas that are stepped in turn and on two threads do what they do alone |
 /// | `actions` | they are clipped to [-1, 1]; wrong lengths and NaN are refused; every number has an effect |
 /// | `numbers` | observations, rewards and poses of whole episodes are finite, and in sensible bounds |
-/// | `outcomes` | an episode ends once: by the task or by time, not by both, and not later than its limit |
+/// | `outcomes` | an episode ends once: by the task or by time, not by both, and not later than its limit; asked twice, a state means the same; an end at the goal is worth more than the steps before it |
 /// | `expert` | it exists if the task says so, its actions fit, and it reaches the goal |
 ///
 /// ```
@@ -267,6 +267,8 @@ macro_rules! seen {
 
 /// No number of an observation, and no coordinate of a body in metres, may be larger.
 const LARGEST: f32 = 1e4;
+/// An arm stands still, so that nothing it acts on should get further away, metres.
+const FARTHEST_OF_ARMS: f32 = 10.0;
 /// Seeds whose initial states are compared.
 const SEEDS: u64 = 10;
 /// Arenas of the comparison with neighbours.
@@ -574,6 +576,11 @@ impl Checker<'_> {
                 }
             };
             probe.look(&arena, &outcome, place);
+            let (first, second) = (arena.outcome(), arena.outcome());
+            if first != second {
+                let problem = format!("{}: asked twice, the same state means {first:?} and {second:?}", place());
+                probe.bad_outcome.get_or_insert(problem);
+            }
             played.steps += 1;
             played.return_sum += f64::from(outcome.reward);
             played.success = outcome.success;
@@ -585,8 +592,17 @@ impl Checker<'_> {
             if outcome.is_end() {
                 probe.ends += 1;
                 probe.terminations += u32::from(outcome.terminated);
+                if outcome.terminated && outcome.success {
+                    probe.goals += 1;
+                    probe.rewards_of_goals += f64::from(outcome.reward);
+                } else {
+                    probe.other_steps += 1;
+                    probe.rewards_of_others += f64::from(outcome.reward);
+                }
                 return played;
             }
+            probe.other_steps += 1;
+            probe.rewards_of_others += f64::from(outcome.reward);
             if played.steps >= limit {
                 let problem = format!("seed {seed}: not over after {} steps, the limit is {limit}", played.steps);
                 probe.bad_outcome.get_or_insert(problem);
@@ -689,10 +705,19 @@ struct Probe {
     farthest_body: String,
     ends: u32,
     terminations: u32,
+    /// Episodes that the task ended at the goal, and the sum of the rewards of their last steps.
+    goals: u32,
+    rewards_of_goals: f64,
+    /// All other steps, and the sum of their rewards.
+    other_steps: u32,
+    rewards_of_others: f64,
+    /// Whether the task has an arm, which stands where it is.
+    has_arm: bool,
 }
 
 impl Probe {
     fn look(&mut self, arena: &SimArena, outcome: &Outcome, place: impl Fn() -> String) {
+        self.has_arm = arena.view().is_some() || arena.manip().is_some();
         if !outcome.reward.is_finite() {
             self.bad_number.get_or_insert_with(|| format!("{}: the reward is {}", place(), outcome.reward));
         }
@@ -724,7 +749,8 @@ impl Probe {
             *largest <= LARGEST,
             "`{largest_at}` of the observation grows to {largest:e}; networks want small numbers"
         );
-        ensure!(*farthest <= LARGEST, "the body `{farthest_body}` gets {farthest:.0} m away");
+        let most = if self.has_arm { FARTHEST_OF_ARMS } else { LARGEST };
+        ensure!(*farthest <= most, "the body `{farthest_body}` gets {farthest:.0} m away, and {most} m is much");
         Ok(seen!("at most {largest:.3} observed ({largest_at}); bodies stay within {farthest:.2} m"))
     }
 
@@ -733,6 +759,17 @@ impl Probe {
             return Err(Fail(problem.clone()));
         }
         ensure!(self.ends > 0, "no episode came to an end");
-        Ok(seen!("{} episodes, {} ended by the task, the others by time", self.ends, self.terminations))
+        let Self { ends, terminations, goals, .. } = *self;
+        let mut text = format!("{ends} episodes, {terminations} ended by the task, {goals} of them at the goal");
+        if goals > 0 && self.other_steps > 0 {
+            let goal = self.rewards_of_goals / f64::from(goals);
+            let other = self.rewards_of_others / f64::from(self.other_steps);
+            ensure!(
+                goal > other,
+                "a step that ends at the goal is worth {goal:.3}, any other one {other:.3} on average"
+            );
+            text.push_str(&format!("; a step is worth {goal:.3} there, and {other:.3} elsewhere"));
+        }
+        Ok(Seen::This(text))
     }
 }

@@ -17,7 +17,8 @@ pub enum SimError {
     },
     /// The task has no scripted expert.
     #[error(
-        "the task `{task}` has no scripted expert, so nobody can demonstrate it; learn it online, or choose `lift`"
+        "the task `{task}` has no scripted expert, so nobody can demonstrate it; learn it online, without demonstrations, or \
+         choose a task that has one (`onestep list`)"
     )]
     NoExpert {
         /// Name of the task.

@@ -49,9 +49,9 @@ pub use error::SimError;
 pub use expert::{ExpertMemory, ExpertNoise, Grip, Reach, down, turn_between};
 pub use kinematics::{ArmPose, Chain};
 pub use manipspace::{
-    Arrangement, Bounds, ButtonScene, CameraPose, Crank, CrankGripper, CrankSpring, CubeScene, MANIP_TASKS, ManipModel,
-    ManipReward, ManipScene, ManipState, ManipTask, Oracle, PlayScene, PositionServos, SERVO_JOINTS, ServoHome,
-    ServoRobot, SlideScene, SlideState, SuccessTiming, Target, TaskScene,
+    Arrangement, Bounds, ButtonScene, CameraPose, Crank, CrankGripper, CrankSpring, CubeReach, CubeScene, MANIP_TASKS,
+    ManipModel, ManipReward, ManipScene, ManipState, ManipTask, Oracle, PlayScene, PositionServos, SERVO_JOINTS,
+    ServoHome, ServoRobot, SlideScene, SlideState, SuccessTiming, Target, TaskScene,
 };
 pub use model::{BodyPose, BodyShape, Capsule, Model, PublishedState};
 pub use physics::Part;

@@ -17,7 +17,7 @@ pub use model::ManipModel;
 pub use oracle::{Oracle, Target};
 pub use robot::{Crank, CrankGripper, CrankSpring, PositionServos, SERVO_JOINTS, ServoHome, ServoRobot};
 pub use scene::{
-    Arrangement, Bounds, ButtonScene, CameraPose, CubeScene, ManipScene, PlayScene, SlideScene, TaskScene,
+    Arrangement, Bounds, ButtonScene, CameraPose, CubeReach, CubeScene, ManipScene, PlayScene, SlideScene, TaskScene,
 };
 pub use state::{ManipState, SlideState};
 pub use task::{MANIP_TASKS, ManipReward, ManipTask, SuccessTiming};

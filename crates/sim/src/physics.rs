@@ -292,6 +292,13 @@ impl World {
         Some((body.linvel(), body.angvel()))
     }
 
+    /// Adds to an object's angular velocity.
+    pub(crate) fn spin(&mut self, index: usize, spin: Vec3) {
+        if let Some(body) = self.objects.get(index).and_then(|handle| self.rapier.bodies.get_mut(*handle)) {
+            body.set_angvel(body.angvel() + spin, true);
+        }
+    }
+
     /// Adds to an object's velocity.
     pub(crate) fn push(&mut self, index: usize, velocity: Vec3) {
         if let Some(body) = self.objects.get(index).and_then(|handle| self.rapier.bodies.get_mut(*handle)) {

@@ -273,11 +273,37 @@ pub(crate) fn read(path: &Path) -> Result<String, SimError> {
 
 /// Reads a scene from TOML text; `file` names it in errors.
 pub(crate) fn parse<T: DeserializeOwned>(file: &str, text: &str) -> Result<T, SimError> {
-    toml::from_str(text).map_err(|error| SimError::Parse {
-        what: "scene",
-        file: file.to_owned(),
-        message: error.to_string(),
-    })
+    parse_as("scene", file, text)
+}
+
+/// Reads data from TOML text; `what` it is and `file` stand in errors. Numbers that are not finite are refused here, for
+/// every field of every file.
+pub(crate) fn parse_as<T: DeserializeOwned>(what: &'static str, file: &str, text: &str) -> Result<T, SimError> {
+    let broken = |error: toml::de::Error| SimError::Parse { what, file: file.to_owned(), message: error.to_string() };
+    // First into its type: its own errors tell lines.
+    let data = toml::from_str(text).map_err(broken)?;
+    let table: toml::Table = toml::from_str(text).map_err(broken)?;
+    match table.iter().find_map(|(key, value)| not_finite(key.clone(), value)) {
+        Some((field, number)) => Err(SimError::Value {
+            file: file.to_owned(),
+            field,
+            value: number.to_string(),
+            expected: "it must be a finite number".to_owned(),
+        }),
+        None => Ok(data),
+    }
+}
+
+/// The first number at or below `field` that is not finite, and its place.
+fn not_finite(field: String, value: &toml::Value) -> Option<(String, f64)> {
+    match value {
+        toml::Value::Float(number) if !number.is_finite() => Some((field, *number)),
+        toml::Value::Array(list) => {
+            list.iter().enumerate().find_map(|(i, value)| not_finite(format!("{field}[{i}]"), value))
+        }
+        toml::Value::Table(table) => table.iter().find_map(|(key, value)| not_finite(format!("{field}.{key}"), value)),
+        _ => None,
+    }
 }
 
 impl Default for PhysicsSettings {

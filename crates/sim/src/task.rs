@@ -1,5 +1,39 @@
 //! Tasks: what is in an arena, how it starts, what is seen of it, when it is solved, and how an expert solves it.
 
+/// What the tasks of arms have in common: [`Task`] by way of [`ArmTask`]. `$fields` and `$action` name the numbers of an
+/// observation and of an action; the task's scene is its field `scene`.
+macro_rules! arm_task {
+    ($task:ident, $name:literal, $fields:expr, $action:expr) => {
+        impl crate::task::Task for $task {
+            fn name(&self) -> &'static str {
+                $name
+            }
+
+            fn spec(&self) -> onestep_agent::AgentSpec {
+                let layout = onestep_agent::ObservationSpace::new($fields);
+                let action = onestep_agent::ActionSpace::new($action);
+                onestep_agent::AgentSpec::new(layout, action, self.scene.max_episode_steps)
+            }
+
+            fn control_period_secs(&self) -> f64 {
+                self.scene.physics.control_period_secs
+            }
+
+            fn has_expert(&self) -> bool {
+                true
+            }
+
+            fn model(
+                self: std::sync::Arc<Self>,
+                robot: &std::sync::Arc<crate::robot::Robot>,
+                seed: u64,
+            ) -> Box<dyn crate::model::Model> {
+                Box::new(crate::arm::ArmModel::new(self, robot.clone(), seed))
+            }
+        }
+    };
+}
+
 mod control;
 mod lift;
 mod robomimic;
@@ -15,7 +49,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::SimError;
 use crate::expert::ExpertMemory;
-use crate::manipspace::{MANIP_TASKS, ManipTask};
+use crate::manipspace::{MANIP_TASKS, ManipScene, ManipTask, ServoRobot};
 use crate::model::Model;
 use crate::physics::{Part, World};
 use crate::robot::{ARM_JOINTS, Robot};
@@ -29,6 +63,12 @@ pub use robomimic::{Can, Square, ToolHang, Transport, observe_arm, observe_objec
 pub trait Task: std::fmt::Debug + Send + Sync + 'static {
     /// Name of the task.
     fn name(&self) -> &'static str;
+
+    /// The name with everything that [`Task::name`] may leave out, as the number of a default task. Two names are of the
+    /// same task if these are equal.
+    fn full_name(&self) -> &'static str {
+        self.name()
+    }
 
     /// What a policy must know.
     fn spec(&self) -> AgentSpec;
@@ -45,6 +85,17 @@ pub trait Task: std::fmt::Debug + Send + Sync + 'static {
     /// ends, in which the expert gets a new goal whenever it has reached one. `None` if there is no such form.
     fn play(&self) -> Option<Arc<dyn Task>> {
         None
+    }
+
+    /// Whether this is such a form: whether there is no goal, so that rewards mean nothing.
+    fn is_undirected(&self) -> bool {
+        false
+    }
+
+    /// Whether an episode of undirected data is of no use, by its observations `[T + 1, S]`: something got to where nobody
+    /// can act on it. Such episodes are not kept.
+    fn is_spoiled(&self, _observations: &[f32]) -> bool {
+        false
     }
 
     /// The mechanism in the initial state of `seed`. The same seed gives the same state. A task without an arm does
@@ -235,7 +286,8 @@ pub fn task(name: &str) -> Result<Arc<dyn Task>, SimError> {
     }
 }
 
-/// One of our arm tasks in a scene file of one's own. Which task it is, the file says.
+/// One of our tasks in a scene file of one's own. Which one it is, the file says; one with a list of `tasks` is a scene of
+/// OGBench's kind, of which the default task is taken.
 ///
 /// # Errors
 /// [`SimError::Read`], [`SimError::Parse`] or [`SimError::Value`], with the file and the field; a task that has no scene
@@ -244,9 +296,16 @@ pub fn task_from_file(path: &Path) -> Result<Arc<dyn Task>, SimError> {
     #[derive(serde::Deserialize)]
     struct Head {
         task: String,
+        tasks: Option<serde::de::IgnoredAny>,
     }
     let (file, text) = (path.display().to_string(), scene::read(path)?);
-    match scene::parse::<Head>(&file, &text)?.task.as_str() {
+    let head: Head = scene::parse(&file, &text)?;
+    if head.tasks.is_some() {
+        let scene = ManipScene::parse(&file, &text)?;
+        let number = scene.default_task;
+        return Ok(Arc::new(ManipTask::of_scene(scene, ServoRobot::ur5e()?, number)?));
+    }
+    match head.task.as_str() {
         "lift" => Ok(Arc::new(Lift::new(LiftScene::parse(&file, &text)?))),
         "can" => Ok(Arc::new(Can::parse(&file, &text)?)),
         "square" => Ok(Arc::new(Square::parse(&file, &text)?)),
@@ -254,7 +313,8 @@ pub fn task_from_file(path: &Path) -> Result<Arc<dyn Task>, SimError> {
         "transport" => Ok(Arc::new(Transport::parse(&file, &text)?)),
         other => Err(SimError::UnknownTask {
             name: other.to_owned(),
-            known: "lift, can, square, tool-hang, transport".to_owned(),
+            known: "lift, can, square, tool-hang, transport; a scene with a list of `tasks` may have any name"
+                .to_owned(),
             suggestion: None,
         }),
     }
@@ -270,6 +330,16 @@ mod tests {
         for name in tasks() {
             assert_eq!(task(name).unwrap().name(), *name);
         }
+    }
+
+    #[test]
+    fn a_scene_file_of_either_kind_is_a_task() {
+        let scenes = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scenes");
+        for (file, name) in [("can.toml", "can"), ("lift.toml", "lift"), ("scene.toml", "scene-task2")] {
+            assert_eq!(task_from_file(&scenes.join(file)).unwrap().name(), name);
+        }
+        let error = task_from_file(&scenes.join("none.toml")).unwrap_err().to_string();
+        assert!(error.contains("none.toml"), "{error}");
     }
 
     #[test]

@@ -8,7 +8,9 @@ use bevy::math::Vec3;
 use bevy_rapier3d::rapier::math::Pose;
 use onestep_agent::{ActionSpace, AgentSpec, ObservationSpace};
 use onestep_sim::check::{CheckOptions, CheckReport, Verdict, check_task};
-use onestep_sim::{BodyPose, BodyShape, ExpertMemory, Model, Robot, Task, TaskOutcome, task, tasks};
+use onestep_sim::{
+    BodyPose, BodyShape, ExpertMemory, ManipScene, ManipTask, Model, Robot, ServoRobot, Task, TaskOutcome, task, tasks,
+};
 
 /// What is wrong with the toy task.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -29,6 +31,10 @@ enum Flaw {
     BecomesNan,
     Grows,
     RewardNan,
+    /// The goal costs what the way to it should cost.
+    RewardUpsideDown,
+    /// What a state means changes with every question.
+    FickleOutcome,
     ExpertMissing,
     ExpertLost,
     ExpertTooShort,
@@ -110,7 +116,12 @@ impl Model for Point {
 
     fn outcome(&self) -> TaskOutcome {
         let success = self.x.abs() < 0.05;
-        let reward = if self.flaw == Flaw::RewardNan && self.steps == 3 { f32::NAN } else { -(self.x.abs() as f32) };
+        let reward = match self.flaw {
+            Flaw::RewardNan if self.steps == 3 => f32::NAN,
+            Flaw::RewardUpsideDown => self.x.abs() as f32,
+            Flaw::FickleOutcome => self.steps_of_all.fetch_add(1, Ordering::Relaxed) as f32,
+            _ => -(self.x.abs() as f32),
+        };
         TaskOutcome { reward, terminated: success, success }
     }
 
@@ -189,6 +200,8 @@ fn every_flaw_is_found_and_named() {
         (Flaw::BecomesNan, "numbers", "`v` of the observation is not finite after step 40"),
         (Flaw::Grows, "numbers", "`v[0]` of the observation grows"),
         (Flaw::RewardNan, "numbers", "the reward is NaN"),
+        (Flaw::RewardUpsideDown, "outcomes", "a step that ends at the goal is worth"),
+        (Flaw::FickleOutcome, "outcomes", "asked twice, the same state means"),
         (Flaw::ExpertMissing, "expert", "there is none"),
         (Flaw::ExpertLost, "expert", "only 0 of 3 episodes succeed"),
         (Flaw::ExpertTooShort, "expert", "1 numbers where 2 are expected"),
@@ -199,6 +212,18 @@ fn every_flaw_is_found_and_named() {
         let failure = failure.unwrap_or_else(|| panic!("{flaw:?} is not found by `{name}`: {report}"));
         assert!(failure.detail.contains(part), "{flaw:?}: {}", failure.detail);
     }
+}
+
+#[test]
+fn a_scene_of_ones_own_that_begins_at_its_goal_is_found() {
+    let mut scene = ManipScene::embedded("cube-double").unwrap();
+    for task in &mut scene.tasks {
+        task.goal = task.init.clone();
+    }
+    let task: Arc<dyn Task> = Arc::new(ManipTask::of_scene(scene, ServoRobot::ur5e().unwrap(), 1).unwrap());
+    let report = check_task(&task, &Robot::panda().unwrap(), &CheckOptions::quick());
+    let failure = report.failures().find(|check| check.name == "reset").unwrap_or_else(|| panic!("{report}"));
+    assert!(failure.detail.contains("begins at its end"), "{}", failure.detail);
 }
 
 #[test]

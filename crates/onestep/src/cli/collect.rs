@@ -1,16 +1,22 @@
 //! `onestep collect`.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use anyhow::{Result, bail};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use onestep::{
     RunError,
     collect::{CollectEnd, CollectPlan, CollectProgress, Collected, collect, repeats},
-    data::{DataError, EpisodeData, EpisodeFile, Format, ReadOptions, WriteOptions, read_episodes, write_episodes},
-    play::ogbench_data,
+    data::{
+        DataError, EpisodeData, EpisodeFile, Format, ReadOptions, WriteOptions, ogbench, read_episodes, write_episodes,
+    },
+    play::{has_published_states, ogbench_data},
     record::evaluation::Interval,
-    sim::{ExpertNoise, SimError, task},
+    run::require_task,
+    sim::{ExpertNoise, ManipTask, Oracle, Robot, SimError, Task, task},
 };
 
 use super::{
@@ -23,6 +29,7 @@ Examples:
   onestep collect lift --episodes 200 --seed 0 --out lift.safetensors
   onestep collect lift --noise 0.25 --only-success --out lift.hdf5    what `train lift` starts from, for robomimic
   onestep collect lift --episodes 5000 --out lift.npz --resume        after Ctrl-C
+  onestep collect scene --play --oracle markov --out scene.npz        as OGBench's scene-noisy-v0.npz
 
 The same seed, noise and task give the same file, whatever the number of arenas.";
 
@@ -55,6 +62,9 @@ pub(super) struct CollectArgs {
     /// Undirected data: episodes of a fixed length, in which the expert gets a new goal whenever it has reached one
     #[arg(long, conflicts_with = "only_success")]
     play: bool,
+    /// OGBench's tasks: the expert, which is `plan` unless the task's name has `-noisy`
+    #[arg(long, value_name = "WHICH")]
+    oracle: Option<OracleName>,
     /// Replace a file that is there
     #[arg(long)]
     force: bool,
@@ -63,11 +73,28 @@ pub(super) struct CollectArgs {
     resume: bool,
 }
 
+/// The experts of OGBench's tasks.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum OracleName {
+    /// Follows a path laid in time, as in OGBench's `play` data
+    Plan,
+    /// Decides from the state alone, as in its `noisy` data
+    Markov,
+}
+
 pub(super) fn collect_episodes(args: &CollectArgs) -> Result<()> {
     stop::listen()?;
     // What is wrong is told before long work, not after it.
-    Format::of(&args.out)?;
+    let format = Format::of(&args.out)?;
     let plan = args.plan()?;
+    if plan.task.is_undirected() && (format != Format::Ogbench || !has_published_states(&plan.task, &Robot::panda()?)) {
+        bail!(
+            "{}: undirected data has no rewards of its own; give the file a name that ends in .npz, which keeps the states \
+             that they follow from, and choose a task later: `onestep data convert FILE.npz {} --task NAME`",
+            args.out.display(),
+            args.out.display()
+        );
+    }
     if let Some(folder) = args.out.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.is_dir()) {
         bail!("cannot write {}: there is no folder {}", args.out.display(), folder.display());
     }
@@ -83,32 +110,34 @@ pub(super) fn collect_episodes(args: &CollectArgs) -> Result<()> {
 
     let mut screen = Screen::new();
     let taken_up = already.len();
-    let collected = collect(&plan, already, |progress| {
+    let Collected { file, end, progress } = collect(&plan, already, |progress| {
         screen.update(|| progress_line(&plan, taken_up, progress));
         !stop::is_wanted()
     })?;
     screen.clear();
-    if collected.file.episodes.is_empty() && collected.end != CollectEnd::Complete {
+    let kept = file.episodes.len();
+    if kept == 0 && end != CollectEnd::Complete {
         // An empty file would only be in the way of the next attempt.
-        return Err(unfinished(&plan, &collected));
+        return Err(unfinished(&plan, &end, &progress));
     }
-    write(args, &plan, &collected.file)?;
-    say(&summary(&args.out, &collected));
-    if collected.end == CollectEnd::Complete {
+    let text = summary(&args.out, &plan, &file, &progress);
+    write(args, &plan, file)?;
+    say(&text);
+    if end == CollectEnd::Complete {
         return Ok(());
     }
-    let (kept, wanted) = (collected.file.episodes.len(), plan.episodes);
-    say(&format!("{kept} of {wanted} episodes are kept; the same command with --resume goes on"));
-    Err(unfinished(&plan, &collected))
+    say(&format!("{kept} of {} episodes are kept; the same command with --resume goes on", plan.episodes));
+    Err(unfinished(&plan, &end, &progress))
 }
 
 impl CollectArgs {
     fn plan(&self) -> Result<CollectPlan> {
-        let mut found = task(&self.task)?;
+        let mut found = self.found()?;
         if !found.has_expert() {
             return Err(SimError::NoExpert { task: self.task.clone() }.into());
         }
-        if self.play {
+        // A name that means play has the benchmark's noise, too, whatever the oracle.
+        if self.play || found.is_undirected() {
             found = match found.play() {
                 Some(play) => play,
                 None => bail!("`{}` has no form for play data; leave out --play", self.task),
@@ -134,58 +163,86 @@ impl CollectArgs {
     }
 }
 
-/// Play data goes to an npz file as its benchmark has it, with the states that rewards of a task follow from later.
-fn write(args: &CollectArgs, plan: &CollectPlan, file: &EpisodeFile) -> Result<()> {
-    if args.play
-        && Format::of(&args.out)? == Format::Ogbench
-        && let Some(data) = ogbench_data(&plan.task, file)?
-    {
-        return Ok(data.write(&args.out, true)?);
+impl CollectArgs {
+    /// The task of the name, with the chosen expert.
+    fn found(&self) -> Result<Arc<dyn Task>> {
+        let Some(oracle) = self.oracle else { return Ok(task(&self.task)?) };
+        // A name that is of no task at all is told first.
+        task(&self.task)?;
+        let Ok(found) = ManipTask::named(&self.task) else {
+            bail!("`{}` has one expert; --oracle is for OGBench's tasks, such as cube-double", self.task);
+        };
+        Ok(Arc::new(match oracle {
+            OracleName::Plan => found.with_oracle(Oracle::Plan { noise: 0.0 }),
+            OracleName::Markov => found.with_oracle(Oracle::Markov { noise: 0.0, random_action_probability: 0.0 }),
+        }))
     }
-    Ok(write_episodes(&args.out, file, &WriteOptions::default())?)
+}
+
+/// Undirected data goes to an npz file as its benchmark has it, with the states that rewards of a task follow from later.
+fn write(args: &CollectArgs, plan: &CollectPlan, file: EpisodeFile) -> Result<()> {
+    if !plan.task.is_undirected() {
+        return Ok(write_episodes(&args.out, &file, &WriteOptions::default())?);
+    }
+    match ogbench_data(&plan.task, file)? {
+        Some(data) => Ok(data.write(&args.out, true)?),
+        None => bail!("`{}` keeps no states for {}", plan.task.name(), args.out.display()),
+    }
 }
 
 /// The episodes of an unfinished file, which must be of the same plan.
 fn take_up(plan: &CollectPlan, path: &Path) -> Result<Vec<EpisodeData>> {
     let refused = |problem: &str| DataError::Request { path: path.to_owned(), problem: problem.to_owned() };
-    let file = match read_episodes(path, &ReadOptions::default(), &mut |_, _| !stop::is_wanted()) {
-        Err(DataError::Stopped { .. }) => return Err(RunError::Interrupted.into()),
-        other => other?,
+    let recorded = if plan.task.is_undirected() { ogbench::read_recording_episodes(path)? } else { None };
+    let file = match recorded {
+        Some(file) => file,
+        None => match read_episodes(path, &ReadOptions::default(), &mut |_, _| !stop::is_wanted()) {
+            Err(DataError::Stopped { .. }) => return Err(RunError::Interrupted.into()),
+            other => other?,
+        },
     };
-    let spec = plan.task.spec();
-    file.require(path, plan.task.name(), spec.observation.dim(), spec.action.dim())?;
+    require_task(path, &file, &*plan.task)?;
     if !file.origin.has_seeds() {
         return Err(refused("it was not recorded here, so it cannot be gone on with").into());
     }
     if let Some(first) = file.episodes.first()
         && !repeats(plan, first)?
     {
-        let problem = "its first episode is not what these options give: another noise, or another version of the \
-                       simulator; leave the options as they were, or choose another file";
+        let problem = "its first episode is not what these options give: another noise, another oracle, or another \
+                       version of the simulator; leave the options as they were, or choose another file";
         return Err(refused(problem).into());
     }
     Ok(file.episodes)
 }
 
-fn unfinished(plan: &CollectPlan, collected: &Collected) -> anyhow::Error {
-    match &collected.end {
+fn unfinished(plan: &CollectPlan, end: &CollectEnd, progress: &CollectProgress) -> anyhow::Error {
+    match end {
         CollectEnd::Complete | CollectEnd::Stopped => RunError::Interrupted.into(),
         CollectEnd::Fault(fault) => RunError::Fault(fault.clone()).into(),
+        CollectEnd::ExpertFails if progress.spoiled > 0 => anyhow::anyhow!(
+            "{} of {} episodes of `{}` are spoiled: something got out of the arm's reach; lower --noise or --random-actions",
+            progress.spoiled,
+            progress.tried,
+            plan.task.name()
+        ),
         CollectEnd::ExpertFails => anyhow::anyhow!(
             "the expert of `{}` succeeds too rarely: {} of {} episodes; lower --noise or --random-actions, or leave out \
              --only-success",
             plan.task.name(),
-            collected.progress.successes,
-            collected.progress.tried
+            progress.successes,
+            progress.tried
         ),
     }
 }
 
 fn progress_line(plan: &CollectPlan, taken_up: usize, progress: &CollectProgress) -> String {
-    let CollectProgress { kept, tried, successes, steps, secs } = *progress;
+    let CollectProgress { kept, tried, successes, steps, secs, .. } = *progress;
     let mut line = format!("episode {} of {}", grouped(kept as u64), grouped(plan.episodes as u64));
     if tried > 0 && secs > 0.0 {
-        line.push_str(&format!(", success {}", percent(successes as f64 / tried as f64)));
+        // Nothing succeeds where there is no goal.
+        if !plan.task.is_undirected() {
+            line.push_str(&format!(", success {}", percent(successes as f64 / tried as f64)));
+        }
         line.push_str(&format!(", {:.0} steps/s", steps as f64 / secs));
     }
     let new = kept.saturating_sub(taken_up);
@@ -196,27 +253,36 @@ fn progress_line(plan: &CollectPlan, taken_up: usize, progress: &CollectProgress
     line
 }
 
-fn summary(path: &Path, collected: &Collected) -> String {
-    let (file, CollectProgress { tried, successes, steps, secs, .. }) = (&collected.file, collected.progress);
+fn summary(path: &Path, plan: &CollectPlan, file: &EpisodeFile, progress: &CollectProgress) -> String {
+    let CollectProgress { tried, successes, spoiled, steps, secs, .. } = *progress;
     let episodes = file.episodes.len();
-    let kept_successes = file.episodes.iter().filter(|episode| episode.is_success()).count();
+    let successful = if plan.task.is_undirected() {
+        String::new()
+    } else {
+        format!(" {} of them successful,", file.episodes.iter().filter(|episode| episode.is_success()).count())
+    };
     let mut text = format!(
-        "{} episodes of `{}`, {kept_successes} of them successful, {} steps, {:.1} in an episode: {}",
+        "{} episodes of `{}`,{successful} {} steps, {:.1} in an episode: {}",
         grouped(episodes as u64),
         file.task,
         grouped(file.steps() as u64),
         file.steps() as f64 / episodes.max(1) as f64,
         path.display()
     );
-    if tried > 0 {
+    let rate = steps as f64 / secs.max(1e-9);
+    if plan.task.is_undirected() {
+        text.push_str(&format!("\n{} at {rate:.0} steps/s", duration(secs)));
+        if spoiled > 0 {
+            text.push_str(&format!("; {spoiled} of {tried} episodes were spoiled, and are left out"));
+        }
+    } else if tried > 0 {
         let Interval { low, high } = Interval::wilson(successes, tried);
         text.push_str(&format!(
-            "\nthe expert succeeded in {successes} of {tried} episodes: {} (95 % interval {} to {}); {} at {:.0} steps/s",
+            "\nthe expert succeeded in {successes} of {tried} episodes: {} (95 % interval {} to {}); {} at {rate:.0} steps/s",
             percent(successes as f64 / tried as f64),
             percent(low),
             percent(high),
             duration(secs),
-            steps as f64 / secs.max(1e-9),
         ));
     }
     text

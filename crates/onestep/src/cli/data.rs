@@ -65,7 +65,7 @@ struct ReadArgs {
     /// robomimic: is added to every reward, which is 1 for success and else 0 in these files [default: -1]
     #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
     reward_offset: Option<f32>,
-    /// OGBench: the single task that rewards and ends are for, as cube-double-task2
+    /// OGBench: the single task that rewards and ends are for, as cube-double-task2, scene-task3 or puzzle-4x4
     #[arg(long, value_name = "TASK")]
     task: Option<String>,
 }
@@ -192,6 +192,9 @@ fn info(path: &Path) -> Result<()> {
             }
             let rewards = if summary.has_rewards { "in the file" } else { "none; they follow from --task" };
             let _ = writeln!(text, "rewards       {rewards}");
+            if summary.is_recording {
+                text.push_str("recorded by   Onestep, with seeds: the episodes can be repeated\n");
+            }
             let validation = ogbench::validation_path(path);
             if validation.is_file() {
                 let _ = writeln!(text, "validation    {}", validation.display());
@@ -327,8 +330,11 @@ fn replay(args: &ReplayArgs) -> Result<()> {
 fn read_for_replay(path: &Path) -> Result<EpisodeFile> {
     let options = ReadOptions::default();
     if Format::of(path)? == Format::Ogbench && !ogbench::summarize(path)?.has_rewards {
-        let problem = "it is OGBench's: its episodes have no seeds that rebuild their initial states, and states of \
-                       MuJoCo (`qpos`, `qvel`) cannot be set here";
+        if let Some(file) = ogbench::read_recording_episodes(path)? {
+            return Ok(file);
+        }
+        let problem = "it is OGBench's: its episodes have no seeds that rebuild their initial states, and its actions were \
+                       chosen for MuJoCo's contacts; a single state can be set by `SimArena::set_joints`";
         return Err(DataError::Request { path: path.to_owned(), problem: problem.to_owned() }.into());
     }
     read(path, &options)

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bevy::math::{DQuat, DVec3, Vec3};
 use bevy_rapier3d::rapier::glamx::DPose3;
 use bevy_rapier3d::rapier::math::Pose;
+use onestep_agent::{Purpose, derive_seed};
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -91,8 +92,12 @@ impl ManipModel {
     /// time to settle.
     pub(crate) fn at_goal(task: Arc<ManipTask>, seed: u64) -> Self {
         let mut model = Self::start(task, seed, Start::Goal);
-        for _ in 0..2 {
-            let action: [f32; 5] = std::array::from_fn(|_| model.random.random_range(-1.0..=1.0));
+        let is_closed = model.task.scene().is_pressed_alone();
+        for _ in 0..if is_closed { 5 } else { 2 } {
+            let mut action: [f32; ACTION_DIM] = std::array::from_fn(|_| model.random.random_range(-1.0..=1.0));
+            if is_closed && let Some(gripper) = action.last_mut() {
+                *gripper = 1.0;
+            }
             model.step(&action);
         }
         model
@@ -101,7 +106,7 @@ impl ManipModel {
     fn start(task: Arc<ManipTask>, seed: u64, start: Start) -> Self {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         let scene = task.scene();
-        let (mut init, mut goal) = match task.arrangement() {
+        let (mut init, mut goal) = match task.arrangement(seed) {
             Some(arrangement) => (arrangement.init.clone(), arrangement.goal.clone()),
             None => {
                 let play = strewn(&task, &mut random);
@@ -116,6 +121,10 @@ impl ManipModel {
             }
         }
         let place = if start == Start::Goal { &goal } else { &init };
+        if start == Start::Goal {
+            // The arm is placed for the goal, and anew for the episode: one does not tell of the other.
+            random = ChaCha8Rng::seed_from_u64(derive_seed(seed, Purpose::World, 0, 1));
+        }
 
         let site = DVec3::from(draw(&mut random, &scene.arm_bounds));
         let hand = pointing_down(uniform(&mut random, -PI, PI));
@@ -129,7 +138,7 @@ impl ManipModel {
             fingers: [open; FINGERS],
             finger_velocities: [0.0; FINGERS],
         };
-        let in_play = task.arrangement().is_none();
+        let in_play = task.is_play();
         let spread = scene.cubes.as_ref().map_or(0.0, |cubes| cubes.spread);
         let cubes: Vec<DPose3> = place
             .cubes
@@ -187,6 +196,7 @@ impl ManipModel {
         model.lock_slides();
         model.write_files_layout();
         model.judged = model.judge();
+        model.outcome = model.judged;
         model
     }
 
@@ -266,7 +276,7 @@ impl ManipModel {
     }
 
     fn judge(&self) -> TaskOutcome {
-        if self.task.arrangement().is_none() {
+        if self.task.is_play() {
             return TaskOutcome::default();
         }
         let parts = self.successes();
@@ -369,8 +379,9 @@ impl ManipModel {
 
     /// A cube that was thrown out of the scene with the drawer comes back at random, as in the benchmark.
     fn retrieve_lost_cubes(&mut self) {
-        let scene = self.task.scene();
-        if scene.drawer.is_none() || self.task.arrangement().is_none() {
+        let task = self.task.clone();
+        let scene = task.scene();
+        if scene.drawer.is_none() || task.is_play() {
             return;
         }
         let (low, high) = (DVec3::from(scene.workspace.low) - LOST, DVec3::from(scene.workspace.high) + LOST);
@@ -391,6 +402,10 @@ impl ManipModel {
             if let Some(cube) = self.state.cubes.get_mut(index) {
                 *cube = pose;
             }
+            if let Some(velocity) = self.state.cube_velocities.get_mut(index) {
+                *velocity = (DVec3::ZERO, DVec3::ZERO);
+            }
+            self.write_files_layout();
         }
     }
 }
@@ -642,7 +657,7 @@ impl Model for ManipModel {
 
 impl ManipModel {
     fn goal_poses(&self) -> impl Iterator<Item = Pose> {
-        let goals = if self.task.arrangement().is_some() { &self.goal.cubes[..] } else { &[] };
+        let goals = if self.task.is_play() { &[][..] } else { &self.goal.cubes[..] };
         goals.iter().map(|center| Pose::from_translation(DVec3::from(*center).as_vec3()))
     }
 }

@@ -45,8 +45,14 @@ pub enum Oracle {
 impl Oracle {
     /// The oracle of the benchmark's `play` data.
     pub const PLAY: Self = Self::Plan { noise: 0.1 };
-    /// The oracle of the benchmark's `noisy` data.
+    /// The oracle of the benchmark's `noisy` data, but for puzzles'.
     pub const NOISY: Self = Self::Markov { noise: 0.1, random_action_probability: 0.1 };
+
+    /// The oracle of the benchmark's `noisy` data in a scene: with puzzles, twice as many actions are random.
+    #[must_use]
+    pub fn noisy(scene: &ManipScene) -> Self {
+        Self::Markov { noise: 0.1, random_action_probability: scene.play.random_action_probability }
+    }
 }
 
 /// What shall be moved, and where to.
@@ -122,12 +128,12 @@ impl OracleMemory {
             self.target = self.choose(model).map(|target| (before, target));
             self.script = self.target.map(|(_, target)| self.begin(model, &target));
         }
-        let in_play = model.task().arrangement().is_none();
+        let in_play = model.task().is_play();
         let mut action = match &mut self.script {
             Some(Script::Plan(plan)) => plan.act(model, !in_play),
             Some(Script::Markov(script)) => script.act(model),
             // Nothing to do: the arm holds itself up.
-            None => [0.0, 0.0, HOLD, 0.0, if keeps_closed(model.task().scene()) { 1.0 } else { -1.0 }],
+            None => [0.0, 0.0, HOLD, 0.0, if model.task().scene().is_pressed_alone() { 1.0 } else { -1.0 }],
         };
         if let Oracle::Markov { random_action_probability, .. } = model.task().oracle() {
             let replace = self.random.random::<f64>() < random_action_probability;
@@ -146,7 +152,7 @@ impl OracleMemory {
     }
 
     fn choose(&mut self, model: &ManipModel) -> Option<Target> {
-        if model.task().arrangement().is_none() {
+        if model.task().is_play() {
             Some(planner::random_target(model, &mut self.random, self.stack_probability))
         } else {
             planner::next_target(model)
@@ -163,11 +169,6 @@ impl OracleMemory {
 
 /// What the arm needs upwards so as not to sag, as an action: measured, and near the mean of the benchmark's data.
 const HOLD: f64 = 0.05;
-
-/// Scenes with buttons alone are played with a closed gripper.
-fn keeps_closed(scene: &ManipScene) -> bool {
-    scene.cubes.is_none() && scene.drawer.is_none() && scene.window.is_none()
-}
 
 /// Of the angles that look the same as `object` when it is turned by an `n`-th of a full turn, the one nearest to
 /// `effector`. As in the benchmark, neither is wrapped.

@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use crate::SimError;
 use crate::robot::{Base, BoxCollider, Hand, Inertial, Link};
+use crate::scene;
 
 /// Joints of the arm.
 pub const SERVO_JOINTS: usize = 6;
@@ -129,9 +130,7 @@ impl ServoRobot {
     /// # Errors
     /// [`SimError::Read`], [`SimError::Parse`] or [`SimError::Value`], with the file and the field.
     pub fn load(path: &Path) -> Result<Self, SimError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| SimError::Read { path: path.to_owned(), message: error.to_string() })?;
-        Self::parse(&path.display().to_string(), &text)
+        Self::parse(&path.display().to_string(), &scene::read(path)?)
     }
 
     /// Reads a robot from TOML text; `file` names it in errors.
@@ -139,11 +138,7 @@ impl ServoRobot {
     /// # Errors
     /// [`SimError::Parse`] or [`SimError::Value`].
     pub fn parse(file: &str, text: &str) -> Result<Self, SimError> {
-        let robot: Self = toml::from_str(text).map_err(|error| SimError::Parse {
-            what: "robot description",
-            file: file.to_owned(),
-            message: error.to_string(),
-        })?;
+        let robot: Self = scene::parse_as("robot description", file, text)?;
         robot.validate(file)?;
         Ok(robot)
     }

@@ -18,6 +18,9 @@ const SCENES: [(&str, &str); 7] = [
     ("puzzle-4x4", include_str!("../../../../scenes/puzzle-4x4.toml")),
 ];
 
+/// So far beyond the workspace a cube may belong where there is a drawer, metres.
+const DRAWER_SLACK: f64 = 0.1;
+
 /// A scene with its tasks.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -184,12 +187,32 @@ pub struct PlayScene {
     pub drawer_probability: f64,
     /// Middle of the place for a cube in the open drawer.
     pub in_drawer: [f64; 3],
+    /// Probability that a step of the Markov oracle is a random one.
+    pub random_action_probability: f64,
+    /// An episode in which a cube leaves this is no data.
+    pub cube_reach: Option<CubeReach>,
 }
 
 impl Default for PlayScene {
     fn default() -> Self {
-        Self { stack_probability: [0.0; 2], drawer_probability: 0.0, in_drawer: [0.0; 3] }
+        Self {
+            stack_probability: [0.0; 2],
+            drawer_probability: 0.0,
+            in_drawer: [0.0; 3],
+            random_action_probability: 0.1,
+            cube_reach: None,
+        }
     }
+}
+
+/// Where cubes can be seen and grasped.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CubeReach {
+    /// Between these along y.
+    pub y: [f64; 2],
+    /// Below the first of them only at these heights: in the drawer.
+    pub in_drawer: [f64; 2],
 }
 
 /// A task: where everything is at the start, and where it shall be at the end.
@@ -239,9 +262,7 @@ impl ManipScene {
     /// # Errors
     /// [`SimError::Read`], [`SimError::Parse`] or [`SimError::Value`], with the file and the field.
     pub fn load(path: &Path) -> Result<Self, SimError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| SimError::Read { path: path.to_owned(), message: error.to_string() })?;
-        Self::parse(&path.display().to_string(), &text)
+        Self::parse(&path.display().to_string(), &scene::read(path)?)
     }
 
     /// Reads a scene from TOML text; `file` names it in errors.
@@ -264,6 +285,12 @@ impl ManipScene {
     #[must_use]
     pub fn button_count(&self) -> usize {
         self.buttons.as_ref().map_or(0, |buttons| buttons.positions.len())
+    }
+
+    /// Whether there is nothing but buttons to act on: such scenes are played with a closed gripper.
+    #[must_use]
+    pub fn is_pressed_alone(&self) -> bool {
+        self.cubes.is_none() && self.drawer.is_none() && self.window.is_none()
     }
 
     fn validate(&self, file: &str) -> Result<(), SimError> {
@@ -368,6 +395,14 @@ impl ManipScene {
             let expected = "two probabilities, the smaller first";
             return Err(wrong("play.stack_probability", format!("[{low}, {high}]"), expected));
         }
+        for (field, number) in [
+            ("play.drawer_probability", self.play.drawer_probability),
+            ("play.random_action_probability", self.play.random_action_probability),
+        ] {
+            if !(0.0..=1.0).contains(&number) {
+                return Err(wrong(field, number.to_string(), "a probability lies between 0 and 1"));
+            }
+        }
         self.physics.validate(file)?;
         for (i, task) in self.tasks.iter().enumerate() {
             for (when, arrangement) in [("init", &task.init), ("goal", &task.goal)] {
@@ -394,12 +429,13 @@ impl ManipScene {
             return Err(wrong("buttons", format!("{:?}", arrangement.buttons), expected));
         }
         for cube in &arrangement.cubes {
-            let [low, high] = [self.workspace.low, self.workspace.high].map(|corner| corner.map(|v| v + 0.0));
             // A cube in the closed drawer lies a little beyond what the gripper reaches.
-            let inside =
-                cube.iter().zip(low.iter().zip(&high)).all(|(v, (low, high))| (low - 0.1..=high + 0.1).contains(v));
-            if !inside {
-                let expected = format!("it must lie in the workspace, {low:?} to {high:?}");
+            let slack = if self.drawer.is_some() { DRAWER_SLACK } else { 0.0 };
+            let low = self.workspace.low.map(|number| number - slack);
+            let high = self.workspace.high.map(|number| number + slack);
+            if !cube.iter().zip(low.iter().zip(&high)).all(|(v, (low, high))| (low..=high).contains(&v)) {
+                let reason = if slack > 0.0 { ", which is a drawer's depth more than the workspace" } else { "" };
+                let expected = format!("it must lie between {low:.3?} and {high:.3?}{reason}");
                 return Err(wrong("cubes", format!("{cube:?}"), expected));
             }
         }
@@ -460,8 +496,19 @@ mod tests {
             (
                 "cubes = [[0.425, 0.0, 0.02], [0.425, -0.1, 0.02]]",
                 "cubes = [[4.0, 0.0, 0.02], [0.4, 0.0, 0.02]]",
-                "workspace",
+                "between [0.250, -0.350, 0.020] and [0.600, 0.350, 0.350]",
             ),
+            (
+                "cubes = [[0.425, 0.0, 0.02], [0.425, -0.1, 0.02]]",
+                "cubes = [[0.65, 0.0, 0.02], [0.4, 0.0, 0.02]]",
+                "tasks[0].init.cubes",
+            ),
+            (
+                "init = { cubes = [[0.35, -0.1, 0.02]",
+                "init = { cubes = [[0.35, nan, 0.02]",
+                "tasks[1].init.cubes[0][1]",
+            ),
+            ("substeps = 10", "contact_damping_ratio = inf", "physics.contact_damping_ratio"),
             ("low = [0.25, -0.35, 0.02]", "low = [0.85, -0.35, 0.02]", "workspace"),
             ("substeps", "substep", "substep"),
         ] {

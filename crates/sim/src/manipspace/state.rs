@@ -21,6 +21,9 @@ const POSE_AGE: f64 = 0.002;
 
 /// Joints of the original's gripper: four on each side, of which the first is the driver.
 const GRIPPER_JOINTS: usize = 8;
+/// Numbers of the arm in an observation, and of each cube that follows.
+const OBSERVED_ARM: usize = 19;
+const OBSERVED_CUBE: usize = 9;
 /// Numbers of a cube among the positions and among the velocities.
 const CUBE_POSITIONS: usize = 7;
 const CUBE_VELOCITIES: usize = 6;
@@ -62,6 +65,14 @@ pub struct ManipState {
 pub(crate) fn yaw(rotation: DQuat) -> f64 {
     let DQuat { x, y, z, w } = rotation;
     libm::atan2(2.0 * (w * z + x * y), 1.0 - 2.0 * (y * y + z * z))
+}
+
+/// Where a cube is in an observation, metres.
+pub(crate) fn seen_cube(observation: &[f32], index: usize) -> Option<[f64; 3]> {
+    let start = OBSERVED_ARM + OBSERVED_CUBE * index;
+    let scaled: &[f32; 3] = observation.get(start..start + 3)?.try_into().ok()?;
+    let place = DVec3::from(scaled.map(f64::from)) / POSITION_SCALE + CENTER;
+    Some(place.to_array())
 }
 
 /// A turn about the vertical.

@@ -1,14 +1,15 @@
 //! The tasks by name, their spaces and settings.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use onestep_agent::{ActionSpace, AgentSpec, ObservationSpace};
+use onestep_agent::{ActionSpace, AgentSpec, ObservationSpace, Purpose, derive_seed};
 
 use super::model::ManipModel;
 use super::oracle::Oracle;
 use super::robot::{SERVO_JOINTS, ServoRobot};
 use super::scene::{ManipScene, TaskScene};
-use super::state::ManipState;
+use super::state::{ManipState, seen_cube};
 use crate::SimError;
 use crate::kinematics::Chain;
 use crate::model::Model;
@@ -18,9 +19,6 @@ use crate::task::Task;
 /// Names of the environments.
 const ENVIRONMENTS: [&str; 7] =
     ["cube-single", "cube-double", "cube-triple", "cube-quadruple", "scene", "puzzle-3x3", "puzzle-4x4"];
-
-/// Tasks of each environment.
-const TASKS: u32 = 5;
 
 /// Names of all tasks: each environment's default task, then its five by number.
 pub const MANIP_TASKS: [&str; 42] = [
@@ -105,38 +103,159 @@ pub enum SuccessTiming {
 #[derive(Debug, Clone)]
 pub struct ManipTask {
     name: &'static str,
+    /// Whether the name told the task's number, or left it to the scene.
+    is_numbered: bool,
     scene: Arc<ManipScene>,
     robot: Arc<ServoRobot>,
     chain: Chain<SERVO_JOINTS>,
-    /// Index of the task; nothing in play.
-    index: Option<usize>,
+    form: Form,
     reward: ManipReward,
     timing: SuccessTiming,
     permute_cubes: bool,
     oracle: Oracle,
 }
 
+/// What an episode is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// The task of this index.
+    Task(usize),
+    /// A task that is drawn at each reset.
+    AnyTask,
+    /// Undirected data.
+    Play,
+}
+
+impl Form {
+    /// The settings that need not be told by a name.
+    fn usual(self) -> (ManipReward, bool) {
+        if self == Self::AnyTask { (ManipReward::GoalConditioned, true) } else { (ManipReward::SingleTask, false) }
+    }
+}
+
+/// Words at the end of a name that say what differs from the usual settings: reward, cubes, timing.
+const REWARDS: [(&str, ManipReward); 3] =
+    [("-counted", ManipReward::SingleTask), ("-sparse", ManipReward::Sparse), ("-goal", ManipReward::GoalConditioned)];
+const PERMUTED: [(&str, bool); 2] = [("-ordered", false), ("-permuted", true)];
+const TIMINGS: [(&str, SuccessTiming); 2] = [("-post", SuccessTiming::Post), ("-pre", SuccessTiming::Pre)];
+
 impl ManipTask {
-    /// The task of a name: `cube-double-task2`, or the default task for `cube-double`, or a long name of the benchmark
-    /// such as `cube-double-play-singletask-task2-v0`.
+    /// The task of a name.
+    ///
+    /// | name | means |
+    /// |---|---|
+    /// | `cube-double-task2` | a single task; `cube-double` is the environment's default one |
+    /// | `cube-double-singletask-task2-v0`, `cube-double-play-singletask-task2-v0` | the same |
+    /// | `cube-double-v0`, `cube-double-play-v0` | the goal-conditioned environment: a task drawn at each reset, reward 1 at its goal and else 0, cubes permuted |
+    /// | `cube-double-play`, `cube-double-noisy` | the form in which undirected data is collected |
+    ///
+    /// With `-noisy` in a name the expert is the Markov oracle. Settings may follow, in this order: `-sparse`, `-goal` or
+    /// `-counted` (see [`ManipReward`]), `-permuted` or `-ordered`, `-pre` or `-post` (see [`SuccessTiming`]):
+    /// `cube-double-task2-sparse-pre`.
     ///
     /// # Errors
     /// [`SimError::UnknownTask`].
     pub fn named(name: &str) -> Result<Self, SimError> {
         let unknown =
             || SimError::UnknownTask { name: name.to_owned(), known: MANIP_TASKS.join(", "), suggestion: None };
-        let short = normalize(name).ok_or_else(unknown)?;
-        let (environment, number) = match short.rsplit_once("-task") {
-            Some((environment, number)) => (environment, number.parse::<u32>().ok()),
-            None => (short, None),
-        };
-        let scene = ManipScene::embedded(environment)?;
-        let number = number.unwrap_or(scene.default_task);
-        let task = Self::of_scene(scene, ServoRobot::ur5e()?, number)?;
-        Ok(Self { name: short, ..task })
+        Self::parse(&name.to_lowercase()).ok_or_else(unknown)?
     }
 
-    /// A task of a scene of one's own, by its number from 1.
+    fn parse(name: &str) -> Option<Result<Self, SimError>> {
+        fn word<'a, T: Copy>(rest: &'a str, words: &[(&str, T)]) -> (&'a str, Option<T>) {
+            let found = words.iter().find_map(|(word, value)| Some((rest.strip_suffix(word)?, Some(*value))));
+            found.unwrap_or((rest, None))
+        }
+        let (rest, timing) = word(name, &TIMINGS);
+        let (rest, permute) = word(rest, &PERMUTED);
+        let (rest, reward) = word(rest, &REWARDS);
+        let (rest, is_long) = word(rest, &[("-v0", true)]);
+        let (rest, number) = match rest.rsplit_once("-task") {
+            Some((rest, number)) => (rest, Some(number.parse::<u32>().ok()?)),
+            None => (rest, None),
+        };
+        let (rest, is_single) = word(rest, &[("-singletask", true)]);
+        let (rest, is_noisy) = word(rest, &[("-play", false), ("-noisy", true)]);
+        let environment = ENVIRONMENTS.iter().find(|environment| **environment == rest)?;
+
+        let build = || -> Result<Self, SimError> {
+            let scene = ManipScene::embedded(environment)?;
+            let default = scene.default_task;
+            let task = Self::of_scene(scene, ServoRobot::ur5e()?, number.unwrap_or(default))?;
+            let oracle = if is_noisy == Some(true) {
+                Oracle::Markov { noise: 0.0, random_action_probability: 0.0 }
+            } else {
+                task.oracle
+            };
+            Ok(Self { is_numbered: number.is_some(), oracle, ..task })
+        };
+        let form = match (is_long.is_some(), is_single.is_some(), number, is_noisy) {
+            (true, false, None, _) => Some(Form::AnyTask),
+            (false, false, None, Some(_)) => Some(Form::Play),
+            (_, true, _, _) | (false, false, _, None) => None,
+            _ => return None,
+        };
+        let task = match build() {
+            Ok(task) => task,
+            // A number that the scene does not have.
+            Err(SimError::Value { .. }) => return None,
+            Err(error) => return Some(Err(error)),
+        };
+        let form = form.unwrap_or(task.form);
+        let (usual_reward, usual_permute) = form.usual();
+        let task = Self {
+            form,
+            reward: reward.unwrap_or(usual_reward),
+            permute_cubes: permute.unwrap_or(usual_permute),
+            timing: timing.unwrap_or_default(),
+            ..task
+        };
+        Some(Ok(if form == Form::Play { task.played() } else { task.renamed() }))
+    }
+
+    /// The same under the name of its settings, which [`ManipTask::named`] understands if the scene is embedded.
+    fn renamed(mut self) -> Self {
+        self.name = interned(self.describe(self.is_numbered));
+        self
+    }
+
+    fn describe(&self, is_numbered: bool) -> String {
+        let environment = &self.scene.task;
+        if self.form == Form::Play {
+            let kind = if matches!(self.oracle, Oracle::Plan { .. }) { "play" } else { "noisy" };
+            return format!("{environment}-{kind}");
+        }
+        let mut settings = String::new();
+        let (reward, permute) = self.form.usual();
+        if self.reward != reward {
+            settings.extend(REWARDS.iter().filter(|(_, value)| *value == self.reward).map(|(word, _)| *word));
+        }
+        if self.permute_cubes != permute {
+            settings.extend(PERMUTED.iter().filter(|(_, value)| *value == self.permute_cubes).map(|(word, _)| *word));
+        }
+        if self.timing != SuccessTiming::default() {
+            settings.extend(TIMINGS.iter().filter(|(_, value)| *value == self.timing).map(|(word, _)| *word));
+        }
+        match self.form {
+            // With its number, so that the environment can be told from the settings.
+            Form::Task(index) if is_numbered || !settings.is_empty() => {
+                format!("{environment}-task{}{settings}", index + 1)
+            }
+            Form::AnyTask => format!("{environment}-v0{settings}"),
+            Form::Task(_) | Form::Play => environment.clone(),
+        }
+    }
+
+    /// The form of play with the noise that the benchmark's data have.
+    fn played(self) -> Self {
+        let oracle = match self.oracle {
+            Oracle::Plan { .. } => Oracle::PLAY,
+            Oracle::Markov { .. } => Oracle::noisy(&self.scene),
+        };
+        self.in_play(oracle)
+    }
+
+    /// A task of a scene of one's own, by its number from 1. It is called by the scene's name and the number.
     ///
     /// # Errors
     /// [`SimError::Value`] if the scene has no task of that number.
@@ -151,48 +270,50 @@ impl ManipTask {
             });
         };
         let chain = Chain::of_links(super::world::base(), &robot.links, &robot.hand, &super::world::fingers(&robot));
-        Ok(Self {
-            name: "manipspace",
+        let task = Self {
+            name: "",
+            is_numbered: true,
             scene: Arc::new(scene),
             robot,
             chain,
-            index: Some(index),
+            form: Form::Task(index),
             reward: ManipReward::default(),
             timing: SuccessTiming::default(),
             permute_cubes: false,
             oracle: Oracle::Plan { noise: 0.0 },
-        })
+        };
+        Ok(task.renamed())
     }
 
     /// The same with another reward.
     #[must_use]
     pub fn with_reward(self, reward: ManipReward) -> Self {
-        Self { reward, ..self }
+        Self { reward, ..self }.renamed()
     }
 
     /// The same with reward, success and end taken at another time.
     #[must_use]
     pub fn with_timing(self, timing: SuccessTiming) -> Self {
-        Self { timing, ..self }
+        Self { timing, ..self }.renamed()
     }
 
     /// The same, or with the cubes' identities drawn at random at each reset, as the goal-conditioned benchmark does.
     #[must_use]
     pub fn with_permuted_cubes(self, permute_cubes: bool) -> Self {
-        Self { permute_cubes, ..self }
+        Self { permute_cubes, ..self }.renamed()
     }
 
     /// The same with another scripted expert.
     #[must_use]
     pub fn with_oracle(self, oracle: Oracle) -> Self {
-        Self { oracle, ..self }
+        Self { oracle, ..self }.renamed()
     }
 
     /// The form in which the benchmark collects data: the scene strewn at random, an expert that gets a new target
     /// whenever it is done, 1001 steps without an end by success.
     #[must_use]
     pub fn in_play(self, oracle: Oracle) -> Self {
-        Self { index: None, oracle, ..self }
+        Self { form: Form::Play, oracle, ..self }.renamed()
     }
 
     /// The scene.
@@ -213,10 +334,25 @@ impl ManipTask {
         &self.chain
     }
 
-    /// Start and goal, or nothing in play.
+    /// Start and goal of the episode of a seed, or nothing in play. Only where a task is drawn at each reset does the
+    /// seed matter.
     #[must_use]
-    pub fn arrangement(&self) -> Option<&TaskScene> {
-        self.scene.tasks.get(self.index?)
+    pub fn arrangement(&self, seed: u64) -> Option<&TaskScene> {
+        let tasks = &self.scene.tasks;
+        match self.form {
+            Form::Task(index) => tasks.get(index),
+            Form::AnyTask => {
+                let drawn = derive_seed(seed, Purpose::World, 0, 0) % tasks.len().max(1) as u64;
+                tasks.get(drawn as usize)
+            }
+            Form::Play => None,
+        }
+    }
+
+    /// Whether this is the form in which undirected data is collected: without a goal.
+    #[must_use]
+    pub fn is_play(&self) -> bool {
+        self.form == Form::Play
     }
 
     /// What a step is worth.
@@ -257,34 +393,32 @@ impl ManipTask {
     /// told where to go. Nothing in play.
     #[must_use]
     pub fn goal_observation(&self, seed: u64) -> Option<Vec<f32>> {
-        self.arrangement()?;
+        self.arrangement(seed)?;
         let mut observation = Vec::new();
         ManipModel::at_goal(Arc::new(self.clone()), seed).observe(&mut observation);
         Some(observation)
     }
 }
 
-/// The short name that a name of the benchmark stands for.
-fn normalize(name: &str) -> Option<&'static str> {
-    let lower = name.to_lowercase();
-    let mut rest = lower.as_str();
-    rest = rest.strip_suffix("-v0").unwrap_or(rest);
-    let (rest, task) = match rest.rsplit_once("-task") {
-        Some((rest, number)) => (rest, Some(number.parse::<u32>().ok().filter(|n| (1..=TASKS).contains(n))?)),
-        None => (rest, None),
-    };
-    let mut rest = rest.strip_suffix("-singletask").unwrap_or(rest);
-    for kind in ["-play", "-noisy"] {
-        rest = rest.strip_suffix(kind).unwrap_or(rest);
+/// The one copy of a name, which lives as long as the program: there are as many as different tasks.
+fn interned(name: String) -> &'static str {
+    static NAMES: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
+    let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(known) = names.get(name.as_str()) {
+        return known;
     }
-    let environment = ENVIRONMENTS.iter().find(|environment| **environment == rest)?;
-    let short = task.map_or((*environment).to_owned(), |task| format!("{environment}-task{task}"));
-    MANIP_TASKS.into_iter().find(|known| *known == short)
+    let name: &'static str = name.leak();
+    names.insert(name);
+    name
 }
 
 impl Task for ManipTask {
     fn name(&self) -> &'static str {
         self.name
+    }
+
+    fn full_name(&self) -> &'static str {
+        interned(self.describe(true))
     }
 
     fn spec(&self) -> AgentSpec {
@@ -312,7 +446,7 @@ impl Task for ManipTask {
                 fields.extend([(format!("{name}_pos"), 1), (format!("{name}_vel"), 1)]);
             }
         }
-        let steps = if self.index.is_some() { self.scene.max_episode_steps } else { PLAY_STEPS };
+        let steps = if self.is_play() { PLAY_STEPS } else { self.scene.max_episode_steps };
         AgentSpec::new(ObservationSpace::new(fields), ActionSpace::new(["dx", "dy", "dz", "dyaw", "dgripper"]), steps)
     }
 
@@ -325,11 +459,22 @@ impl Task for ManipTask {
     }
 
     fn play(&self) -> Option<Arc<dyn Task>> {
-        let oracle = match self.oracle {
-            Oracle::Plan { .. } => Oracle::PLAY,
-            markov => markov,
-        };
-        Some(Arc::new(self.clone().in_play(oracle)))
+        Some(Arc::new(self.clone().played()))
+    }
+
+    fn is_undirected(&self) -> bool {
+        self.is_play()
+    }
+
+    fn is_spoiled(&self, observations: &[f32]) -> bool {
+        let Some(reach) = self.scene.play.cube_reach.filter(|_| self.is_play()) else { return false };
+        let (width, cubes) = (self.spec().observation.dim().max(1), self.scene.cube_count());
+        observations.chunks_exact(width).any(|row| {
+            (0..cubes).filter_map(|index| seen_cube(row, index)).any(|[_, y, z]| {
+                let [low, high] = reach.y;
+                y >= high || (y <= low && !(reach.in_drawer[0]..=reach.in_drawer[1]).contains(&z))
+            })
+        })
     }
 
     fn model(self: Arc<Self>, _robot: &Arc<Robot>, seed: u64) -> Box<dyn Model> {
@@ -346,20 +491,81 @@ mod tests {
     use super::*;
 
     #[test]
-    fn long_names_mean_the_same_task() {
-        for (long, short) in [
+    fn names_mean_what_they_mean_in_the_original() {
+        for (name, short) in [
             ("cube-double-play-singletask-task2-v0", "cube-double-task2"),
             ("cube-double-singletask-v0", "cube-double"),
-            ("cube-triple-play-v0", "cube-triple"),
             ("scene-noisy-singletask-task5-v0", "scene-task5"),
             ("Puzzle-3x3-play-singletask-v0", "puzzle-3x3"),
             ("cube-single-task1", "cube-single-task1"),
+            ("cube-triple-play-v0", "cube-triple-v0"),
+            ("cube-triple-v0", "cube-triple-v0"),
+            ("scene-play", "scene-play"),
+            ("puzzle-3x3-noisy", "puzzle-3x3-noisy"),
+            ("scene-sparse", "scene-task2-sparse"),
+            ("cube-single-task3-goal-permuted-pre", "cube-single-task3-goal-permuted-pre"),
+            ("cube-single-task3-post", "cube-single-task3"),
+            ("cube-double-v0-ordered", "cube-double-v0-ordered"),
         ] {
-            assert_eq!(ManipTask::named(long).unwrap().name(), short);
+            let task = ManipTask::named(name).unwrap();
+            assert_eq!(task.name(), short);
+            // A task is found again under its own name, with the same settings.
+            let again = ManipTask::named(task.name()).unwrap();
+            assert_eq!((again.name, again.form, again.reward), (task.name, task.form, task.reward));
+            assert_eq!((again.timing, again.permute_cubes), (task.timing, task.permute_cubes));
         }
-        for unknown in ["cube-double-task6", "cube-double-task0", "cube", "cube-double-play-task-v0", "puzzle-9x9"] {
+        for unknown in [
+            "cube-double-task6",
+            "cube-double-task0",
+            "cube",
+            "cube-double-play-task-v0",
+            "cube-double-task2-v0",
+            "cube-double-play-task2",
+            "puzzle-9x9",
+            "cube-double-pre-sparse",
+        ] {
             assert!(ManipTask::named(unknown).is_err(), "{unknown}");
         }
+    }
+
+    #[test]
+    fn goal_conditioned_environments_draw_a_task_and_reward_its_goal() {
+        let task = ManipTask::named("cube-double-play-v0").unwrap();
+        let settings = (task.reward(), task.timing(), task.permutes_cubes());
+        assert_eq!(settings, (ManipReward::GoalConditioned, SuccessTiming::Post, true));
+        let mut drawn: Vec<&str> = (0..50).map(|seed| task.arrangement(seed).unwrap().name.as_str()).collect();
+        assert_eq!(drawn[7], task.arrangement(7).unwrap().name);
+        drawn.sort_unstable();
+        drawn.dedup();
+        assert_eq!(drawn.len(), 5);
+    }
+
+    #[test]
+    fn noisy_names_choose_the_markov_oracle() {
+        let oracle = |name: &str| ManipTask::named(name).unwrap().oracle();
+        assert_eq!(oracle("scene-play"), Oracle::PLAY);
+        assert_eq!(oracle("scene-noisy"), Oracle::NOISY);
+        let twice = Oracle::Markov { noise: 0.1, random_action_probability: 0.2 };
+        assert_eq!((oracle("puzzle-3x3-noisy"), oracle("puzzle-4x4-noisy")), (twice, twice));
+        assert_eq!(oracle("cube-double-noisy-singletask-v0"), oracle("cube-double-noisy-v0"));
+        let noisy = ManipTask::named("puzzle-3x3-noisy-singletask-v0").unwrap();
+        assert_eq!((noisy.play().unwrap().name(), noisy.full_name()), ("puzzle-3x3-noisy", "puzzle-3x3-task4"));
+    }
+
+    #[test]
+    fn an_episode_with_a_cube_out_of_reach_is_spoiled() {
+        let task = ManipTask::named("scene-play").unwrap();
+        let (width, at) = (task.spec().observation.dim(), task.spec().observation.range("block_0_pos").unwrap().start);
+        let spoiled = |y: f32, z: f32| {
+            let mut observations = vec![0.0; 3 * width];
+            observations[width + at + 1] = 10.0 * y;
+            observations[width + at + 2] = 10.0 * z;
+            task.is_spoiled(&observations)
+        };
+        assert!(!spoiled(0.28, 0.02) && spoiled(0.3, 0.02));
+        assert!(!spoiled(-0.29, 0.02) && spoiled(-0.31, 0.02) && spoiled(-0.31, 0.09) && !spoiled(-0.36, 0.066));
+        let other = ManipTask::named("cube-single-play").unwrap();
+        assert!(!other.is_spoiled(&vec![100.0; other.spec().observation.dim()]));
     }
 
     #[test]
@@ -383,7 +589,8 @@ mod tests {
 
     #[test]
     fn a_task_without_a_number_is_the_default_one() {
-        let name = |name: &str| ManipTask::named(name).unwrap().arrangement().unwrap().name.clone();
+        let name = |name: &str| ManipTask::named(name).unwrap().arrangement(0).unwrap().name.clone();
         assert_eq!((name("cube-double"), name("puzzle-3x3")), (name("cube-double-task2"), name("puzzle-3x3-task4")));
+        assert_eq!(ManipTask::named("cube-double").unwrap().full_name(), "cube-double-task2");
     }
 }

@@ -4,21 +4,18 @@
 //! of now. Its contacts are MuJoCo's, ours are rapier's.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use bevy::math::{DQuat, DVec3};
 use bevy_rapier3d::rapier::glamx::DPose3;
-use onestep_agent::{ActionSpace, AgentSpec, ObservationSpace};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::Deserialize;
 
-use super::{ArenaView, ArmTask, Start, Task, TaskOutcome};
+use super::robomimic::{ARM_ACTION, observe_arm, push};
+use super::{ArenaView, ArmTask, Start, TaskOutcome};
 use crate::SimError;
-use crate::arm::ArmModel;
 use crate::arm_scene::joints_near_home;
 use crate::expert::{ExpertMemory, GraspLift};
-use crate::model::Model;
 use crate::robot::Robot;
 use crate::scene::{self, ArmScene, Fixture, Geometry, Object, PhysicsSettings, RobotPlacement, Shape, Table};
 
@@ -170,38 +167,17 @@ impl Lift {
     }
 }
 
-impl Task for Lift {
-    fn name(&self) -> &'static str {
-        "lift"
-    }
+/// Numbers of the observation.
+const FIELDS: [(&str, usize); 6] = [
+    ("eef_pos", 3),
+    ("eef_quat", 4), // x, y, z, w; of the hand's body, not of the grip site
+    ("gripper_qpos", 2),
+    ("cube_pos", 3),
+    ("cube_quat", 4),
+    ("gripper_to_cube_pos", 3), // cube minus grip site
+];
 
-    fn spec(&self) -> AgentSpec {
-        AgentSpec::new(
-            ObservationSpace::new([
-                ("eef_pos", 3),
-                ("eef_quat", 4), // x, y, z, w; of the hand's body, not of the grip site
-                ("gripper_qpos", 2),
-                ("cube_pos", 3),
-                ("cube_quat", 4),
-                ("gripper_to_cube_pos", 3), // cube minus grip site
-            ]),
-            ActionSpace::new(["dx", "dy", "dz", "rx", "ry", "rz", "gripper"]),
-            self.scene.max_episode_steps,
-        )
-    }
-
-    fn control_period_secs(&self) -> f64 {
-        self.scene.physics.control_period_secs
-    }
-
-    fn has_expert(&self) -> bool {
-        true
-    }
-
-    fn model(self: Arc<Self>, robot: &Arc<Robot>, seed: u64) -> Box<dyn Model> {
-        Box::new(ArmModel::new(self, robot.clone(), seed))
-    }
-}
+arm_task!(Lift, "lift", FIELDS, ARM_ACTION);
 
 impl ArmTask for Lift {
     fn scene(&self) -> &ArmScene {
@@ -230,13 +206,10 @@ impl ArmTask for Lift {
     fn observe(&self, view: &ArenaView<'_>, observation: &mut Vec<f32>) {
         observation.clear();
         let (arm, cube) = (view.arm(), view.object(0));
-        let mut push = |numbers: &[f64]| observation.extend(numbers.iter().map(|number| *number as f32));
-        push(&arm.grip_site.to_array());
-        push(&arm.hand.to_array());
-        push(&[arm.fingers[0], -arm.fingers[1]]);
-        push(&cube.translation.to_array());
-        push(&cube.rotation.to_array());
-        push(&(cube.translation - arm.grip_site).to_array());
+        observe_arm(&arm, observation);
+        push(observation, &cube.translation.to_array());
+        push(observation, &cube.rotation.to_array());
+        push(observation, &(cube.translation - arm.grip_site).to_array());
     }
 
     fn outcome(&self, view: &ArenaView<'_>) -> TaskOutcome {

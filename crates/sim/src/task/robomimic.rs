@@ -3,8 +3,7 @@
 //! One known difference of all: robosuite computes the poses relative to the hand from the object's pose one control
 //! step ago, and gives zeros at reset; ours are of now.
 
-/// What these tasks have in common: the embedded scene, scene files, and [`Task`] by way of `ArmTask`. `$fields` and
-/// `$action` name the numbers of an observation and of an action.
+/// What these tasks have in common: the embedded scene, scene files, and what `arm_task` gives.
 macro_rules! benchmark_task {
     ($task:ident, $name:literal, $fields:expr, $action:expr) => {
         impl $task {
@@ -27,33 +26,7 @@ macro_rules! benchmark_task {
             }
         }
 
-        impl crate::task::Task for $task {
-            fn name(&self) -> &'static str {
-                $name
-            }
-
-            fn spec(&self) -> onestep_agent::AgentSpec {
-                let layout = onestep_agent::ObservationSpace::new($fields);
-                let action = onestep_agent::ActionSpace::new($action);
-                onestep_agent::AgentSpec::new(layout, action, self.scene.max_episode_steps)
-            }
-
-            fn control_period_secs(&self) -> f64 {
-                self.scene.physics.control_period_secs
-            }
-
-            fn has_expert(&self) -> bool {
-                true
-            }
-
-            fn model(
-                self: std::sync::Arc<Self>,
-                robot: &std::sync::Arc<crate::robot::Robot>,
-                seed: u64,
-            ) -> Box<dyn crate::model::Model> {
-                Box::new(crate::arm::ArmModel::new(self, robot.clone(), seed))
-            }
-        }
+        arm_task!($task, $name, $fields, $action);
     };
 }
 
@@ -92,7 +65,7 @@ const ONE_OBJECT: [(&str, usize); 7] = [
 ];
 
 /// Names of an arm's seven numbers of an action.
-const ARM_ACTION: [&str; 7] = ["dx", "dy", "dz", "rx", "ry", "rz", "gripper"];
+pub(super) const ARM_ACTION: [&str; 7] = ["dx", "dy", "dz", "rx", "ry", "rz", "gripper"];
 
 /// Appends what the benchmarks observe of an arm: grip site (3), orientation of the hand (4, x y z w), fingers (2).
 pub fn observe_arm(arm: &ArmView, observation: &mut Vec<f32>) {
@@ -136,6 +109,6 @@ fn positive(file: &str, field: &str, value: f64) -> Result<(), SimError> {
     })
 }
 
-fn push(observation: &mut Vec<f32>, numbers: &[f64]) {
+pub(super) fn push(observation: &mut Vec<f32>, numbers: &[f64]) {
     observation.extend(numbers.iter().map(|number| *number as f32));
 }

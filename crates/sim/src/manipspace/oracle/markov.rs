@@ -4,7 +4,7 @@ use bevy::math::DVec3;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
-use super::{ACTION_DIM, Target, button_top, cube_of, handle, keeps_closed, nearest_yaw, slide_of};
+use super::{ACTION_DIM, Target, button_top, cube_of, handle, nearest_yaw, slide_of};
 use crate::manipspace::model::{ManipModel, draw};
 
 /// Action per metre and per radian.
@@ -113,7 +113,7 @@ impl MarkovScript {
         let top = button_top(model, index);
         let over = top + DVec3::Z * 0.06;
         if model.state().button_states.get(index) == Some(&state) {
-            let gripper = if keeps_closed(model.task().scene()) { CLOSE } else { OPEN };
+            let gripper = if model.task().scene().is_pressed_alone() { CLOSE } else { OPEN };
             return self.leave(model, over, 0.16, gripper);
         }
         if over.truncate().distance(model.effector().truncate()) > 0.04 {

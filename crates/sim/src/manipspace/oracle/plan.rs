@@ -5,7 +5,7 @@ use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 
-use super::{ACTION_DIM, Target, button_top, cube_of, handle, keeps_closed, nearest_yaw, positive, slide_of, wrapped};
+use super::{ACTION_DIM, Target, button_top, cube_of, handle, nearest_yaw, positive, slide_of, wrapped};
 use crate::manipspace::model::{ManipModel, draw};
 
 /// Usual time between two key poses, seconds.
@@ -150,7 +150,7 @@ fn button_keys(model: &ManipModel, top: DVec3, end: (DVec3, f64), random: &mut C
     let button = (top, top.x);
     let over = above(button, 0.06);
     let way = model.effector().distance(over.0);
-    let stays = keeps_closed(model.task().scene());
+    let stays = model.task().scene().is_pressed_alone();
     let mut course = Course::new(model, if stays { 1.0 } else { 0.0 });
     course.then(0.5 + 4.0 * way, over, 1.0);
     course.then(0.8, above(button, -0.025), 1.0);

@@ -8,7 +8,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::{Target, cube_of};
 use crate::manipspace::model::{ManipModel, draw, toggles};
-use crate::manipspace::state::SlideState;
+use crate::manipspace::scene::SlideScene;
 
 /// A cube nearer to its goal than this stays where it is; the benchmark's limit is 4 cm.
 const CLOSE_ENOUGH: f64 = 0.03;
@@ -46,10 +46,14 @@ pub(super) fn random_target(model: &ManipModel, random: &mut ChaCha8Rng, stack_p
             let now = state.button_states.get(index).copied().unwrap_or(0);
             Target::Button { index, state: 1 - now.min(1) }
         }
-        Some(2) => Target::Drawer(if slide(0).position >= -0.08 { -0.16 } else { 0.0 }),
+        Some(2) => {
+            let [open, closed] = scene.drawer.as_ref().map_or([0.0; 2], |drawer| drawer.range);
+            Target::Drawer(if slide(0).position >= 0.5 * (open + closed) { open } else { closed })
+        }
         Some(3) => {
             let index = usize::from(scene.drawer.is_some());
-            Target::Window(if slide(index).position <= 0.1 { 0.2 } else { 0.0 })
+            let [closed, open] = scene.window.as_ref().map_or([0.0; 2], |window| window.range);
+            Target::Window(if slide(index).position <= 0.5 * (closed + open) { open } else { closed })
         }
         _ => random_cube_target(model, random, stack_probability, &free),
     }
@@ -84,9 +88,6 @@ pub(super) fn next_target(model: &ManipModel) -> Option<Target> {
     let scene = model.task().scene();
     if let Some(lights_out) = scene.buttons.as_ref().and_then(|buttons| buttons.lights_out) {
         return next_light(model, lights_out);
-    }
-    if scene.drawer.is_none() {
-        return next_cube(model);
     }
     next_in_scene(model)
 }
@@ -260,21 +261,43 @@ fn in_drawer(model: &ManipModel, point: DVec3) -> bool {
     point.cmpge(low).all() && point.cmple(high).all()
 }
 
-/// Cube, drawer, window and buttons in an order that the locks allow.
+/// Cubes, drawer, window and buttons in an order that the locks allow. A scene need not have all of them.
 fn next_in_scene(model: &ManipModel) -> Option<Target> {
     let (scene, state, goal) = (model.task().scene(), model.state(), model.goal());
     let buttons = state.button_states.len();
-    let slide = |index: usize| state.slides.get(buttons + index).copied().unwrap_or(SlideState::default()).position;
-    let (drawer, window) = (slide(0), slide(1));
+    let drawer = scene.drawer.as_ref().zip(state.slides.get(buttons));
+    let window = scene.window.as_ref().zip(state.slides.get(buttons + usize::from(drawer.is_some())));
     let press = |index: usize| {
         let now = state.button_states.get(index).copied().unwrap_or(0);
         Target::Button { index, state: 1 - now.min(1) }
     };
-    let unlocked = |index: usize, target: Target| {
-        if state.button_states.get(index) == Some(&0) { press(index) } else { target }
+    let unlocked = |slide: &SlideScene, target: Target| {
+        let is_locked = state.button_states.get(slide.locked_by) == Some(&0);
+        if is_locked { press(slide.locked_by) } else { target }
     };
-    let locks = [&scene.drawer, &scene.window].map(|slide| slide.as_ref().map_or(0, |slide| slide.locked_by));
-    for (index, place) in goal.cubes.iter().enumerate() {
+    let cube = match drawer {
+        Some((drawer, now)) => next_cube_with_drawer(model, now.position)
+            .map(|target| if matches!(target, Target::Drawer(_)) { unlocked(drawer, target) } else { target }),
+        None => next_cube(model),
+    };
+    if cube.is_some() {
+        return cube;
+    }
+    for (slide, target) in [(drawer, Target::Drawer(goal.drawer)), (window, Target::Window(goal.window))] {
+        let Some((slide, now)) = slide else { continue };
+        let (Target::Drawer(wanted) | Target::Window(wanted)) = target else { continue };
+        if (now.position - wanted).abs() > SLIDE_CLOSE_ENOUGH {
+            return Some(unlocked(slide, target));
+        }
+    }
+    let wrong = state.button_states.iter().zip(&goal.buttons).position(|(now, goal)| now != goal);
+    wrong.map(press)
+}
+
+/// The next cube to its goal where that may be the drawer, which has to be open then.
+fn next_cube_with_drawer(model: &ManipModel, drawer: f64) -> Option<Target> {
+    let scene = model.task().scene();
+    for (index, place) in model.goal().cubes.iter().enumerate() {
         let (place, cube) = (DVec3::from(*place), cube_of(model, index).0);
         let belongs_into_drawer = place.y < -0.3;
         if cube.distance(place) <= CLOSE_ENOUGH || (belongs_into_drawer && in_drawer(model, cube) && drawer < -0.03) {
@@ -287,7 +310,7 @@ fn next_in_scene(model: &ManipModel) -> Option<Target> {
             continue;
         }
         if drawer > OPEN_DRAWER {
-            return Some(unlocked(locks[0], Target::Drawer(-0.16)));
+            return Some(Target::Drawer(-0.16));
         }
         let [x, y, z] = scene.play.in_drawer;
         let yaw = cube_of(model, index).1;
@@ -296,14 +319,7 @@ fn next_in_scene(model: &ManipModel) -> Option<Target> {
         let target = Target::Cube { index, position: DVec3::new(x, y + 0.02, z), yaw: FRAC_PI_2, grasp: Some(grasp) };
         return Some(target);
     }
-    if (drawer - goal.drawer).abs() > SLIDE_CLOSE_ENOUGH {
-        return Some(unlocked(locks[0], Target::Drawer(goal.drawer)));
-    }
-    if (window - goal.window).abs() > SLIDE_CLOSE_ENOUGH {
-        return Some(unlocked(locks[1], Target::Window(goal.window)));
-    }
-    let wrong = state.button_states.iter().zip(&goal.buttons).position(|(now, goal)| now != goal);
-    wrong.map(press)
+    None
 }
 
 #[cfg(test)]

@@ -45,6 +45,16 @@ impl Can {
                 expected: "each number of `low` must be below its number of `high`".to_owned(),
             });
         }
+        let ([x, y], [low_x, low_y, bottom], [high_x, high_y, _]) = (release, low, high);
+        if !((low_x..=high_x).contains(&x) && (low_y..=high_y).contains(&y)) {
+            return Err(SimError::Value {
+                file: file.to_owned(),
+                field: "goal.release".to_owned(),
+                value: format!("{release:?}"),
+                expected: format!("it must lie over the goal, from {low:?} to {high:?}"),
+            });
+        }
+        scene.require_reach(file, "goal.release", DVec3::new(x, y, bottom))?;
         let can = scene.object("can").unwrap_or_default();
         Ok(Self { scene, can, low: low.into(), high: high.into(), release: release.into() })
     }

@@ -44,6 +44,9 @@ impl Square {
         positive(file, "below", goal.below)?;
         let nut = scene.object("nut").unwrap_or_default();
         let peg = scene.fixture("peg").unwrap_or_default();
+        if let Some(place) = scene.fixtures.get(peg).map(|peg| peg.pose.translation) {
+            scene.require_reach(file, &format!("fixtures[{peg}].pose"), place)?;
+        }
         Ok(Self { scene, nut, peg, goal })
     }
 }

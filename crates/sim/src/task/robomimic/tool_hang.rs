@@ -79,6 +79,12 @@ impl ToolHang {
             positive(file, field, value)?;
         }
         let object = |name: &str| scene.object(name).unwrap_or_default();
+        for name in ["stand", "frame", "tool"] {
+            let index = object(name);
+            if let Some(object) = scene.objects.get(index) {
+                scene.require_reach(file, &format!("objects[{index}].pose"), object.pose.translation)?;
+            }
+        }
         Ok(Self { stand: object("stand"), frame: object("frame"), tool: object("tool"), goal, scene })
     }
 

@@ -68,6 +68,20 @@ impl Transport {
         }
         let object = |name: &str| scene.object(name).unwrap_or_default();
         let fixture = |name: &str| scene.fixture(name).unwrap_or_default();
+        let lid_height = scene.objects.get(object("lid")).map_or(0.0, |lid| lid.pose.translation.z);
+        let [x, y] = goal.lid_aside;
+        scene.require_reach(file, "goal.lid_aside", DVec3::new(x, y, lid_height))?;
+        // One arm brings the hammer there, and the other one fetches it.
+        for robot in &scene.robots {
+            let alone = ArmScene { robots: vec![robot.clone()], ..scene.clone() };
+            alone.require_reach(file, "goal.hand_over", goal.hand_over.into())?;
+        }
+        for name in ["target-bin", "trash-bin"] {
+            let index = fixture(name);
+            if let Some(bin) = scene.fixtures.get(index) {
+                scene.require_reach(file, &format!("fixtures[{index}].pose"), bin.pose.translation)?;
+            }
+        }
         Ok(Self {
             payload: object("payload"),
             trash: object("trash"),
