@@ -6,11 +6,11 @@
 
 use std::{convert::Infallible, error::Error, path::Path, sync::Arc};
 
-use bevy::{app::App, math::DVec3};
+use bevy::{math::DVec3, prelude::*};
 use onestep::agent::{ActionSpace, AgentMode, AgentSpec, ObservationSpace};
 use onestep::record::video::{VideoOptions, record_rollout};
 use onestep::sim::scene::ArmScene;
-use onestep::sim::visual::{SimVisualPlugin, View, task_view};
+use onestep::sim::visual::{SimVisualPlugin, default_camera};
 use onestep::sim::{
     ArenaView, ArmModel, ArmTask, ExpertMemory, Grip, Model, Reach, Robot, SimArena, SimError, SimPlugin, Task,
     TaskOutcome, down, observe_arm,
@@ -145,7 +145,9 @@ fn draw(path: &Path) -> Result<(), Box<dyn Error>> {
             SimPlugin { custom_task: Some(task), mode: AgentMode::Scripted, ..SimPlugin::default() },
             SimVisualPlugin::default(),
         ));
-        app.world_mut().spawn(task_view("push-puck", View::Close));
+        // Near enough to see hand, puck and ring.
+        let place = Transform::from_xyz(0.74, 1.27, 0.60).looking_at(Vec3::new(0.0, 0.87, 0.0), Vec3::Y);
+        app.world_mut().spawn(default_camera()).insert(place);
         Ok::<(), Infallible>(())
     };
     let options = VideoOptions {

@@ -22,6 +22,9 @@ use onestep::record::{
 #[cfg(test)]
 #[path = "../tests/rendering/mod.rs"]
 mod rendering;
+#[cfg(test)]
+#[path = "../tests/skip/mod.rs"]
+mod skip;
 
 const SKY: Color = Color::srgb(0.90, 0.93, 0.97);
 const BALLS: u8 = 9;

@@ -5,6 +5,7 @@
 #[path = "../crates/record/tests/films_common/mod.rs"]
 mod films_common;
 mod rendering;
+mod skip;
 
 use std::{
     fs,

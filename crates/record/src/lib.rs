@@ -50,6 +50,9 @@ mod films_common;
 #[cfg(all(test, feature = "render"))]
 #[path = "../tests/films_common/gifs.rs"]
 mod gifs;
+#[cfg(all(test, feature = "render"))]
+#[path = "../../../tests/skip/mod.rs"]
+mod skip;
 
 pub use ticking::{TicksInFrames, finish, tick};
 

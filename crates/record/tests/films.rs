@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 
 mod films_common;
+#[path = "../../../tests/skip/mod.rs"]
+mod skip;
 
 use std::{fs, path::Path};
 

@@ -7,6 +7,8 @@
 mod films_common;
 #[path = "../../../tests/rendering/mod.rs"]
 mod rendering;
+#[path = "../../../tests/skip/mod.rs"]
+mod skip;
 
 use std::{convert::Infallible, path::Path};
 

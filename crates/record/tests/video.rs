@@ -8,6 +8,8 @@
 mod gifs;
 #[path = "../../../tests/rendering/mod.rs"]
 mod rendering;
+#[path = "../../../tests/skip/mod.rs"]
+mod skip;
 
 use std::{convert::Infallible, fs::File, path::Path};
 

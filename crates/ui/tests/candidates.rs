@@ -5,6 +5,8 @@
 mod reference;
 #[path = "../../../tests/rendering/mod.rs"]
 mod rendering;
+#[path = "../../../tests/skip/mod.rs"]
+mod skip;
 
 use bevy::prelude::*;
 use onestep_learn::{AlgorithmConfig, CandidateSet, Compute, PolicyPlugin, PolicySource};

@@ -1,4 +1,4 @@
-//! Reading films back: with a decoder in Rust, and with ffmpeg where it is installed.
+//! Reading films back: with a decoder in Rust, and with ffmpeg where it is installed. It needs `mod skip` at the root.
 
 #![allow(
     dead_code,
@@ -7,9 +7,6 @@
     clippy::print_stderr,
     reason = "each test uses another part, fails by panicking, and says what it passes over"
 )]
-
-#[path = "../../../../tests/skip/mod.rs"]
-mod skip;
 
 use std::{fs, path::Path, process::Command};
 
@@ -20,7 +17,8 @@ use shiguredo_mp4::{
     boxes::SampleEntry,
     demux::{Fmp4FileDemuxer, Input, Mp4FileDemuxer, Sample},
 };
-use skip::skip;
+
+use crate::skip::skip;
 
 /// A film as its index tells it.
 pub struct Film {
