@@ -26,7 +26,6 @@ mod rendering;
 #[path = "../tests/skip/mod.rs"]
 mod skip;
 
-const SKY: Color = Color::srgb(0.90, 0.93, 0.97);
 const BALLS: u8 = 9;
 const RADIUS_METERS: f32 = 0.22;
 /// Steps of the world from one jump of a ball to its next.
@@ -81,10 +80,8 @@ fn spawn_scene(
     ));
     commands.spawn((
         Camera3d::default(),
-        AmbientLight { brightness: 500.0, ..default() },
-        // The ground fades into the sky.
-        DistanceFog { color: SKY, falloff: FogFalloff::Linear { start: 7.0, end: 26.0 }, ..default() },
-        Transform::from_xyz(0.0, 2.1, 4.4).looking_at(Vec3::new(0.0, 0.42, 0.0), Vec3::Y),
+        AmbientLight { brightness: 700.0, ..default() },
+        Transform::from_xyz(0.0, 2.9, 3.5).looking_at(Vec3::new(0.0, 0.36, 0.0), Vec3::Y),
     ));
 }
 
@@ -92,8 +89,7 @@ fn spawn_scene(
 fn film(path: &Path, steps: usize) -> Result<u64, RecordError> {
     find_adapter()?;
     let mut app = App::new();
-    app.insert_resource(ClearColor(SKY))
-        .add_plugins(VideoPlugin { width: 480, height: 300 })
+    app.add_plugins(VideoPlugin { width: 480, height: 300 })
         .insert_resource(Time::<Fixed>::from_hz(30.0))
         .add_systems(Startup, spawn_scene)
         .add_systems(FixedUpdate, jump);
