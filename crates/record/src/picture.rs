@@ -80,9 +80,9 @@ impl Frame {
         encoder.set_depth(png::BitDepth::Eight);
         encoder.set_compression(png::Compression::High);
         encoder.set_source_srgb(png::SrgbRenderingIntent::Perceptual);
-        let mut writer = encoder.write_header()?;
-        writer.write_image_data(&self.rgb)?;
-        writer.finish()?;
+        let mut writer = encoder.write_header().map_err(what_the_system_said)?;
+        writer.write_image_data(&self.rgb).map_err(what_the_system_said)?;
+        writer.finish().map_err(what_the_system_said)?;
         file.finish().map(|_| ())
     }
 
@@ -162,6 +162,14 @@ impl Difference {
     pub const COLUMNS: usize = 12;
     /// Parts from top to bottom.
     pub const ROWS: usize = 8;
+}
+
+/// The library's own conversion forgets which kind of error it was, and with it what helps.
+fn what_the_system_said(error: png::EncodingError) -> io::Error {
+    match error {
+        png::EncodingError::IoError(error) => error,
+        other => io::Error::other(other),
+    }
 }
 
 /// Rows of `width` RGB pixels, each shrunk to `new_width` by the mean over the covered stretch.
@@ -545,6 +553,12 @@ mod tests {
         assert_eq!(Frame::read_png(&path).unwrap(), moving(5));
         std::fs::write(&path, b"no picture").unwrap();
         assert_eq!(Frame::read_png(&path).unwrap_err().kind(), io::ErrorKind::InvalidData);
+    }
+
+    #[test]
+    fn a_png_on_a_full_disk_says_so() {
+        let full = png::EncodingError::IoError(io::ErrorKind::StorageFull.into());
+        assert_eq!(what_the_system_said(full).kind(), io::ErrorKind::StorageFull);
     }
 
     #[test]
