@@ -1,17 +1,19 @@
 //! A task of one's own for our arm: a scene file and a small implementation of two traits.
 //!
-//! `cargo run --release --example own_task` lets a script push the puck into the ring, twenty times. The same task takes
-//! a policy: give it to `SimPlugin { custom_task: Some(Arc::new(task)), .. }` beside `PolicyPlugin` and `LearnerPlugin`.
+//! `cargo run --release --example own_task` lets a script push the puck into the ring, twenty times, and with
+//! `-- own_task.png` it draws it at work. The same task takes a policy: give it to `SimPlugin { custom_task: Some(Arc::new(task)), .. }` beside `PolicyPlugin` and `LearnerPlugin`.
 #![allow(clippy::print_stdout, reason = "an example prints what came out")]
 
-use std::sync::Arc;
+use std::{convert::Infallible, error::Error, path::Path, sync::Arc};
 
-use bevy::math::DVec3;
-use onestep::agent::{ActionSpace, AgentSpec, ObservationSpace};
+use bevy::{math::DVec3, prelude::*};
+use onestep::agent::{ActionSpace, AgentMode, AgentSpec, ObservationSpace};
+use onestep::record::video::{VideoOptions, record_rollout};
 use onestep::sim::scene::ArmScene;
+use onestep::sim::visual::{SimVisualPlugin, default_camera};
 use onestep::sim::{
-    ArenaView, ArmModel, ArmTask, ExpertMemory, Grip, Model, Reach, Robot, SimArena, SimError, Task, TaskOutcome, down,
-    observe_arm,
+    ArenaView, ArmModel, ArmTask, ExpertMemory, Grip, Model, Reach, Robot, SimArena, SimError, SimPlugin, Task,
+    TaskOutcome, down, observe_arm,
 };
 use serde::Deserialize;
 
@@ -135,9 +137,37 @@ fn successes(episodes: u64) -> Result<usize, SimError> {
     Ok(solved)
 }
 
-fn main() -> Result<(), SimError> {
-    println!("{} of 20 pucks are in the ring", successes(20)?);
+/// Draws the script at work: one control step of an episode, by the plugins that any app would add.
+fn draw(path: &Path) -> Result<(), Box<dyn Error>> {
+    let task = Arc::new(PushPuck::new("own_task.toml", SCENE)?);
+    let build = |app: &mut App| {
+        app.add_plugins((
+            SimPlugin { custom_task: Some(task), mode: AgentMode::Scripted, ..SimPlugin::default() },
+            SimVisualPlugin::default(),
+        ));
+        // Near enough to see hand, puck and ring.
+        let place = Transform::from_xyz(0.74, 1.27, 0.60).looking_at(Vec3::new(0.0, 0.87, 0.0), Vec3::Y);
+        app.world_mut().spawn(default_camera()).insert(place);
+        Ok::<(), Infallible>(())
+    };
+    let options = VideoOptions {
+        width: 640,
+        height: 400,
+        out: path.to_owned(),
+        seeds: vec![4],
+        still_step: Some(40),
+        ..VideoOptions::default()
+    };
+    record_rollout(&options, build)?;
     Ok(())
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("{} of 20 pucks are in the ring", successes(20)?);
+    match std::env::args().nth(1) {
+        Some(path) => draw(path.as_ref()),
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]

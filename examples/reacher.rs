@@ -4,8 +4,11 @@
 //! plugins. Nothing was shown to the agent before: it starts from noise and learns from reward alone.
 //!
 //! ```text
-//! cargo run --release --example reacher
+//! cargo run --release --example reacher                  how often it reaches its target
+//! cargo run --release --example reacher -- reacher.png   and the same as a curve
 //! ```
+
+mod common;
 
 use std::time::Duration;
 
@@ -120,6 +123,8 @@ fn reacher_app(seed: u64) -> App {
 #[derive(Resource, Default)]
 struct Score {
     ended: Vec<bool>,
+    /// Control steps, and the share of the last 50 episodes in percent.
+    curve: Vec<(f64, f64)>,
 }
 
 impl Score {
@@ -134,18 +139,27 @@ fn report(mut ended: MessageReader<EpisodeFinished>, mut score: ResMut<Score>, s
         if score.ended.len().is_multiple_of(50) {
             let recent = score.ended.len() - 50;
             let share = score.ended.get(recent..).map_or(0.0, Score::share);
+            score.curve.push((state.env_steps as f64, 100.0 * share));
             info!("step {:>5}: {:>3.0} % of the last 50 episodes reached the target", state.env_steps, 100.0 * share);
         }
     }
 }
 
-fn main() {
+fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut app = reacher_app(0);
     app.add_plugins(bevy::log::LogPlugin::default());
     app.finish();
     app.cleanup();
     while app.world().resource::<LearnerState>().env_steps < STEPS {
         app.update();
+    }
+    match std::env::args().nth(1) {
+        Some(path) => common::draw_share(
+            "targets reached, of the last 50 episodes",
+            app.world().resource::<Score>().curve.clone(),
+            path.as_ref(),
+        ),
+        None => Ok(()),
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cargo run --release --example swarm                the success early and late
-//! cargo run --release --example swarm -- swarm.png   and the paths of the last episodes
+//! cargo run --release --example swarm -- swarm.png   and the paths of their last whole episodes
 //! ```
 //!
 //! Nothing has to be said for it: each entity with an `AgentBundle` is an agent. Whoever needs new actions in a tick goes
@@ -10,17 +10,18 @@
 
 #![allow(clippy::print_stdout, reason = "an example shows its result")]
 
+mod common;
+
 use bevy::prelude::*;
-use onestep::{
-    policy::mvp::Regression,
-    prelude::*,
-    record::plot::{Chart, Mark, Series, draw},
-};
+use common::{angle_of, draw_world, from_scratch};
+use onestep::{prelude::*, record::plot::Mark};
 
 /// Metres that an action of 1 moves a seeker.
 const STRIDE_METERS: f32 = 0.1;
 /// So near counts as there, metres.
 const REACHED_METERS: f32 = 0.1;
+/// Control steps of an episode at most.
+const MOST_STEPS: u32 = 30;
 /// Control steps of all agents together.
 const STEPS: u64 = 6_000;
 
@@ -29,15 +30,17 @@ struct Seeker {
     place: Vec2,
     target: Vec2,
     path: Vec<(f64, f64)>,
+    /// Path and target of its last whole episode.
+    last: (Vec<(f64, f64)>, Vec2),
 }
 
 /// A new episode: its seed says where the target lies. All seekers start around the middle.
 fn reset(mut agents: Query<(&Agent, &Episode, &mut Seeker, &mut Observation)>) {
     for (agent, episode, mut seeker, mut observation) in agents.iter_mut().filter(|(_, episode, ..)| episode.is_fresh())
     {
-        let angle = (episode.seed % 10_007) as f32 / 10_007.0 * std::f32::consts::TAU;
+        seeker.last = (std::mem::take(&mut seeker.path), seeker.target);
         seeker.place = 0.15 * Vec2::from_angle(agent.0 as f32);
-        seeker.target = 0.9 * Vec2::from_angle(angle);
+        seeker.target = 0.9 * Vec2::from_angle(angle_of(episode.seed));
         seeker.path = vec![(f64::from(seeker.place.x), f64::from(seeker.place.y))];
         observation.set(&(seeker.target - seeker.place).to_array());
     }
@@ -75,19 +78,10 @@ fn count(mut messages: MessageReader<EpisodeFinished>, mut ended: ResMut<Ended>)
 
 fn swarm(agents: u32) -> App {
     let mut app = App::new();
-    let algorithm = AlgorithmConfig::Mvp(MvpConfig {
-        horizon: 1,
-        discount: 0.9,
-        tau: 0.02,
-        learning_rate: 1e-3,
-        batch_size: 64,
-        regression: Regression::BestOfN,
-        ..MvpConfig::small()
-    });
     app.add_plugins((
         MinimalPlugins,
         AgentPlugin { seed: 1 },
-        PolicyPlugin { source: PolicySource::Create { algorithm, compute: Compute::Cpu }, ..default() },
+        from_scratch(0.9),
         LearnerPlugin {
             schedule: LearnerSchedule {
                 start_training: 500,
@@ -98,7 +92,8 @@ fn swarm(agents: u32) -> App {
             },
         },
     ));
-    let spec = AgentSpec::new(ObservationSpace::new([("way_to_target", 2)]), ActionSpace::new(["right", "up"]), 30);
+    let spec =
+        AgentSpec::new(ObservationSpace::new([("way_to_target", 2)]), ActionSpace::new(["right", "up"]), MOST_STEPS);
     for agent in 0..agents {
         app.world_mut().spawn((AgentBundle::new(agent, spec.clone()), Seeker::default()));
     }
@@ -133,22 +128,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         share(ended.get(ended.len().saturating_sub(50)..).unwrap_or(ended)),
     );
     let Some(path) = std::env::args().nth(1) else { return Ok(()) };
-    // What they do now, each with a new target.
-    for _ in 0..30 {
+    // Long enough for each to end the episode that it is in, and a whole one after it.
+    for _ in 0..2 * MOST_STEPS + 2 {
         onestep::tick(app.world_mut());
     }
-    let mut series = Vec::new();
     let mut seekers = app.world_mut().query::<&Seeker>();
-    for (color, seeker) in seekers.iter(app.world()).enumerate() {
-        let target = (f64::from(seeker.target.x), f64::from(seeker.target.y));
-        for mark in [Mark::Line(seeker.path.clone()), Mark::Points(vec![target], 5)] {
-            series.push(Series { name: String::new(), color: Some(color), mark });
-        }
-    }
-    let range = Some(-1.1..1.1);
-    let chart = Chart { x_range: range.clone(), y_range: range, series, ..Chart::default() };
-    draw(&[chart], 1, 240, 240)?.write_png(path.as_ref())?;
-    Ok(())
+    let marks = seekers.iter(app.world()).enumerate().flat_map(|(color, Seeker { last: (path, target), .. })| {
+        let target = (f64::from(target.x), f64::from(target.y));
+        [Mark::Points(vec![target], 7), Mark::Line(path.clone())].map(|mark| (Some(color), mark))
+    });
+    draw_world(marks, path.as_ref())
 }
 
 #[test]

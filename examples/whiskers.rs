@@ -8,12 +8,11 @@
 
 #![allow(clippy::print_stdout, reason = "an example shows its result")]
 
+mod common;
+
 use bevy::prelude::*;
-use onestep::{
-    policy::mvp::Regression,
-    prelude::*,
-    record::plot::{Chart, Mark, Series, draw},
-};
+use common::{angle_of, draw_world, from_scratch};
+use onestep::{prelude::*, record::plot::Mark};
 
 /// The lane lies between these two circles, metres.
 const INNER_METERS: f32 = 0.55;
@@ -62,7 +61,7 @@ impl Cart {
 
 fn reset(mut agents: Query<(&Episode, &mut Cart, &mut Observation)>) {
     for (episode, mut cart, mut observation) in agents.iter_mut().filter(|(episode, ..)| episode.is_fresh()) {
-        let angle = (episode.seed % 10_007) as f32 / 10_007.0 * std::f32::consts::TAU;
+        let angle = angle_of(episode.seed);
         let place = 0.5 * (INNER_METERS + OUTER_METERS) * Vec2::from_angle(angle);
         *cart = Cart { place, heading: angle + std::f32::consts::FRAC_PI_2, ..default() };
         observation.set(&cart.observation());
@@ -106,19 +105,10 @@ fn count(mut messages: MessageReader<EpisodeFinished>, mut lengths: ResMut<Lengt
 
 fn cart_app() -> App {
     let mut app = App::new();
-    let algorithm = AlgorithmConfig::Mvp(MvpConfig {
-        horizon: 1,
-        discount: 0.95,
-        tau: 0.02,
-        learning_rate: 1e-3,
-        batch_size: 64,
-        regression: Regression::BestOfN,
-        ..MvpConfig::small()
-    });
     app.add_plugins((
         MinimalPlugins,
         AgentPlugin { seed: 2 },
-        PolicyPlugin { source: PolicySource::Create { algorithm, compute: Compute::Cpu }, ..default() },
+        from_scratch(0.95),
         LearnerPlugin {
             schedule: LearnerSchedule { start_training: 300, random_steps: 300, online_steps: STEPS, ..default() },
         },
@@ -172,12 +162,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let angles = (0..=120u8).map(|k| std::f32::consts::TAU * f32::from(k) / 120.0);
         Mark::Line(angles.map(|angle| radius * Vec2::from_angle(angle)).map(|at| (at.x.into(), at.y.into())).collect())
     };
-    let series = [(None, circle(INNER_METERS)), (None, circle(OUTER_METERS)), (Some(0), Mark::Line(longest))]
-        .map(|(color, mark)| Series { name: String::new(), color, mark });
-    let range = Some(-1.1..1.1);
-    let chart = Chart { x_range: range.clone(), y_range: range, series: series.into(), ..Chart::default() };
-    draw(&[chart], 1, 240, 240)?.write_png(path.as_ref())?;
-    Ok(())
+    draw_world(
+        [(None, circle(INNER_METERS)), (None, circle(OUTER_METERS)), (Some(0), Mark::Line(longest))],
+        path.as_ref(),
+    )
 }
 
 #[test]

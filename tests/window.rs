@@ -1,14 +1,10 @@
 //! A run in a window is the same run: ticks between frames do what ticks in a loop do.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::print_stderr,
-    reason = "tests fail by panicking and say why they skip"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 
 #[path = "../crates/ui/tests/reference/mod.rs"]
 mod reference;
+mod skip;
 
 use std::{
     cell::RefCell,
@@ -203,7 +199,7 @@ fn what_cannot_be_shown_is_refused_in_words() {
 fn a_window_opens_shows_the_scene_and_keeps_its_film_when_it_closes() {
     let has_display = Command::new("xvfb-run").arg("--help").output().is_ok_and(|output| output.status.success());
     if !has_display || onestep::record::video::find_adapter().is_err() {
-        eprintln!("skipped: it needs xvfb-run and a Vulkan driver");
+        skip::skip("it needs xvfb-run and a Vulkan driver");
         return;
     }
     let folder = tempfile::tempdir().unwrap();

@@ -1,13 +1,10 @@
 //! The networks on the device that Bevy renders with. Without any Vulkan driver there is nothing to share, and the
 //! tests say so and pass; Mesa's software driver is enough to run them.
 #![cfg(all(feature = "render", feature = "wgpu"))]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::print_stderr,
-    reason = "tests fail by panicking and say when they are skipped"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
+
+#[path = "../../../tests/skip/mod.rs"]
+mod skip;
 
 use bevy::{prelude::*, window::ExitCondition};
 use onestep_agent::prelude::*;
@@ -22,7 +19,7 @@ fn is_there_an_adapter() -> bool {
     });
     let found = !bevy::tasks::block_on(instance.enumerate_adapters(wgpu::Backends::PRIMARY)).is_empty();
     if !found {
-        eprintln!("skipped: no graphics adapter answers (Debian: apt-get install mesa-vulkan-drivers)");
+        skip::skip("no graphics adapter answers (Debian: apt-get install mesa-vulkan-drivers)");
     }
     found
 }

@@ -12,6 +12,9 @@
 )]
 
 mod common;
+#[cfg(feature = "wgpu")]
+#[path = "../../../tests/skip/mod.rs"]
+mod skip;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
@@ -325,7 +328,7 @@ fn the_gpu_computes_what_the_mathematics_say() {
     // burn has no way to ask for an adapter without panicking.
     let setup = std::panic::catch_unwind(|| init_setup::<AutoGraphicsApi>(&device, RuntimeOptions::default()));
     let Ok(setup) = setup else {
-        eprintln!("skipped: no graphics adapter; a software one is Mesa's llvmpipe (Debian: mesa-vulkan-drivers)");
+        skip::skip("no graphics adapter; a software one is Mesa's llvmpipe (Debian: mesa-vulkan-drivers)");
         return;
     };
     eprintln!("adapter: {}", setup.adapter.get_info().name);

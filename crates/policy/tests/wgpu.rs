@@ -9,6 +9,8 @@
 )]
 
 mod common;
+#[path = "../../../tests/skip/mod.rs"]
+mod skip;
 
 use burn_wgpu::{RuntimeOptions, WgpuDevice, graphics::AutoGraphicsApi, init_setup};
 use common::{Experience, Question, SPEC, Stream, changed, learner_of, learner_on, tensors, tiny, tiny_of};
@@ -26,7 +28,7 @@ fn device() -> Option<ComputeDevice> {
             Some(ComputeDevice::Wgpu(device))
         }
         Err(_) => {
-            eprintln!("skipped: no graphics adapter; a software one is Mesa's llvmpipe (Debian: mesa-vulkan-drivers)");
+            skip::skip("no graphics adapter; a software one is Mesa's llvmpipe (Debian: mesa-vulkan-drivers)");
             None
         }
     }

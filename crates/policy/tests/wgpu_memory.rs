@@ -8,6 +8,8 @@
 )]
 
 mod common;
+#[path = "../../../tests/skip/mod.rs"]
+mod skip;
 
 use std::process::Command;
 
@@ -67,7 +69,7 @@ fn report_reserved_memory() {
 #[test]
 fn the_derivative_adds_little_to_the_memory_of_the_gpu() {
     let (Some(with), Some(without)) = (reserved(0.0), reserved(1.0)) else {
-        eprintln!("skipped: no graphics adapter; a software one is Mesa's llvmpipe (Debian: mesa-vulkan-drivers)");
+        skip::skip("no graphics adapter; a software one is Mesa's llvmpipe (Debian: mesa-vulkan-drivers)");
         return;
     };
     let ratio = with as f64 / without as f64;

@@ -18,7 +18,7 @@ pub enum RecordError {
         hint: &'static str,
     },
     /// The file cannot be written.
-    #[error("cannot write {}: {source}; choose a folder that exists and that you may write to", file.display())]
+    #[error("cannot write {}: {source}{}", file.display(), hint(source))]
     Write {
         /// The file.
         file: PathBuf,
@@ -75,7 +75,7 @@ pub enum RecordError {
         file: PathBuf,
     },
     /// Something went wrong after frames had been recorded; they are kept.
-    #[error("{source} The {frames} frames until then are in {}", file.display())]
+    #[error("{source}. The {frames} frames until then are in {}", file.display())]
     Partial {
         /// What went wrong.
         source: Box<RecordError>,
@@ -83,6 +83,24 @@ pub enum RecordError {
         frames: u64,
         /// Where they are.
         file: PathBuf,
+    },
+    /// The frames of a film that was broken off are in a file whose name could not be changed.
+    #[error("the {frames} frames that there are could not be given a name ({source}). They are in {}; rename it", file.display())]
+    Unnamed {
+        /// Frames that were recorded.
+        frames: u64,
+        /// Where they are: a name that ends in `.tmp`.
+        file: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Something went wrong, and so did keeping what had been recorded.
+    #[error("{source}. And {second}")]
+    Twice {
+        /// What went wrong first.
+        source: Box<RecordError>,
+        /// What went wrong then.
+        second: Box<RecordError>,
     },
     /// The episodes could not be played.
     #[error(transparent)]
@@ -93,4 +111,50 @@ pub enum RecordError {
         /// What the watcher said.
         reason: String,
     },
+}
+
+/// What the user can do about it, where that is plain.
+fn hint(source: &io::Error) -> &'static str {
+    use io::ErrorKind as Kind;
+    match source.kind() {
+        Kind::AlreadyExists | Kind::DirectoryNotEmpty => "; choose another name, or remove it first",
+        Kind::IsADirectory => "; add a file name",
+        Kind::NotADirectory => "; a part of the path is a file, so choose another folder",
+        Kind::NotFound => "; make the folder first, or choose one that exists",
+        Kind::PermissionDenied | Kind::ReadOnlyFilesystem => "; choose a folder that you may write to",
+        Kind::StorageFull | Kind::QuotaExceeded | Kind::FileTooLarge => "; free some space, or choose another disk",
+        _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_reason_has_its_own_hint() {
+        use io::ErrorKind as Kind;
+        let text = |kind: Kind| RecordError::Write { file: "a.mp4".into(), source: kind.into() }.to_string();
+        let hints = [
+            (Kind::AlreadyExists, "choose another name"),
+            (Kind::DirectoryNotEmpty, "choose another name"),
+            (Kind::IsADirectory, "add a file name"),
+            (Kind::NotADirectory, "a part of the path is a file"),
+            (Kind::NotFound, "make the folder first"),
+            (Kind::PermissionDenied, "you may write to"),
+            (Kind::ReadOnlyFilesystem, "you may write to"),
+            (Kind::StorageFull, "free some space"),
+            (Kind::QuotaExceeded, "free some space"),
+            (Kind::FileTooLarge, "free some space"),
+        ];
+        for (kind, hint) in hints {
+            let said = text(kind);
+            assert!(said.starts_with("cannot write a.mp4: ") && said.contains(hint), "{said}");
+            let others = hints.iter().filter(|(_, other)| *other != hint && said.contains(other)).count();
+            assert_eq!(others, 0, "{said}");
+        }
+        // Nothing is advised where nothing is known.
+        let panicked = RecordError::Write { file: "a.mp4".into(), source: io::Error::other("it is a bug") };
+        assert_eq!(panicked.to_string(), "cannot write a.mp4: it is a bug");
+    }
 }

@@ -28,6 +28,8 @@ mod mp4;
 #[cfg(feature = "render")]
 pub mod overlay;
 #[cfg(feature = "render")]
+mod partial;
+#[cfg(feature = "render")]
 pub mod picture;
 #[cfg(feature = "render")]
 pub mod plot;
@@ -39,6 +41,18 @@ pub mod summary;
 mod ticking;
 #[cfg(feature = "render")]
 pub mod video;
+
+#[cfg(all(test, feature = "render"))]
+extern crate self as onestep_record;
+#[cfg(all(test, feature = "render"))]
+#[path = "../tests/films_common/mod.rs"]
+mod films_common;
+#[cfg(all(test, feature = "render"))]
+#[path = "../tests/films_common/gifs.rs"]
+mod gifs;
+#[cfg(all(test, feature = "render"))]
+#[path = "../../../tests/skip/mod.rs"]
+mod skip;
 
 pub use ticking::{TicksInFrames, finish, tick};
 

@@ -7,7 +7,7 @@
 use std::{
     io,
     num::{NonZeroU16, NonZeroU32},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use rusty_h264_common::YuvFrame;
@@ -22,7 +22,10 @@ use shiguredo_mp4::{
     },
 };
 
-use crate::picture::{Frame, PartialFile};
+use crate::{
+    partial::{IfTaken, Kept, PartialFile},
+    picture::Frame,
+};
 
 /// Seconds from one frame that stands alone to the next: where a player can jump to.
 const KEY_INTERVAL_SECS: f64 = 2.0;
@@ -81,6 +84,8 @@ pub(crate) struct Mp4Writer {
     samples: Vec<Sample>,
     chunks: Vec<Chunk>,
     written: u64,
+    /// Samples in the fragments that are in the file system's hands.
+    kept: u64,
     /// Where the head of the media data will stand.
     start_of_media: u64,
     track: Option<SampleEntry>,
@@ -110,7 +115,13 @@ struct Chunk {
 
 impl Mp4Writer {
     /// A film of frames with this size. The sizes are even and fit a [`level`].
-    pub(crate) fn create(path: &Path, (width, height): (u32, u32), fps: f64, quantizer: u8) -> io::Result<Self> {
+    pub(crate) fn create(
+        path: &Path,
+        (width, height): (u32, u32),
+        fps: f64,
+        quantizer: u8,
+        if_taken: IfTaken,
+    ) -> io::Result<Self> {
         let level = level(width, height, fps)
             .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "H.264 has no level for frames that large"))?;
         let mut config = EncoderConfig::new(width as usize, height as usize);
@@ -134,7 +145,7 @@ impl Mp4Writer {
             frames_per_fragment: (FRAGMENT_SECS * fps).ceil().max(1.0) as usize,
         };
         let mut writer = Self {
-            file: PartialFile::create(path)?,
+            file: PartialFile::create(path, if_taken)?,
             encoder,
             clock,
             planes: YuvFrame::black(width as usize, height as usize),
@@ -143,6 +154,7 @@ impl Mp4Writer {
             samples: Vec::new(),
             chunks: Vec::new(),
             written: 0,
+            kept: 0,
             start_of_media: 0,
             track: None,
             size: (width, height),
@@ -166,8 +178,8 @@ impl Mp4Writer {
         if self.open.len() >= self.clock.frames_per_fragment { self.write_fragment() } else { Ok(()) }
     }
 
-    /// Makes it an ordinary MP4, and gives it its name.
-    pub(crate) fn finish(mut self) -> io::Result<()> {
+    /// Makes it an ordinary MP4, and gives it its name; returns it.
+    pub(crate) fn finish(&mut self) -> io::Result<PathBuf> {
         let rest = self.encoder.try_flush().map_err(io::Error::other)?;
         if !rest.is_empty() {
             self.add(&rest)?;
@@ -177,17 +189,23 @@ impl Mp4Writer {
         let media_len = self.written - start;
         let index = encode(&self.index(false))?;
         self.append(&index)?;
+        // The head that follows needs no room on the disk; without the index it would make the film unreadable.
+        io::Write::flush(&mut self.file)?;
         // From here on the fragments' own indices are media data that nobody refers to.
         self.file.overwrite(start, &place(b"mdat", media_len))?;
+        self.file.mark()?;
         self.file.finish()
     }
 
-    /// Lets the file as it is have the name `path`: it plays up to its last fragment.
-    pub(crate) fn rescue(mut self, path: &Path) -> io::Result<()> {
-        // What is missing in the file is lost anyway if this fails.
+    /// Keeps the file as a part that plays up to its last fragment; the second is an error that kept some frames out.
+    pub(crate) fn keep(&mut self) -> (Kept, io::Result<()>) {
         let fragment = self.write_fragment();
-        self.file.rename_to(path);
-        self.file.finish().and(fragment)
+        (self.file.keep(&[], self.kept), fragment)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn file(&mut self) -> &mut PartialFile {
+        &mut self.file
     }
 
     /// Takes apart what the encoder gave: parameters go into the header, the rest is a sample.
@@ -267,7 +285,9 @@ impl Mp4Writer {
         self.samples.append(&mut self.open);
         self.append(&bytes)?;
         // Each fragment is in the file system's hands before the next one begins.
-        io::Write::flush(&mut self.file)
+        self.file.mark()?;
+        self.kept = self.samples.len() as u64;
+        Ok(())
     }
 
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {

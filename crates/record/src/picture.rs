@@ -4,13 +4,16 @@
 
 use std::{
     fs::File,
-    io::{self, BufReader, BufWriter, Seek, SeekFrom, Write},
+    io::{self, BufReader, Write},
     path::{Path, PathBuf},
 };
 
 use color_quant::NeuQuant;
 
-use crate::encoding::MAX_EDGE;
+use crate::{
+    encoding::MAX_EDGE,
+    partial::{IfTaken, Kept, PartialFile},
+};
 
 /// One picture: 8-bit sRGB.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,16 +74,16 @@ impl Frame {
     /// # Errors
     /// What the file system says.
     pub fn write_png(&self, path: &Path) -> io::Result<()> {
-        let mut file = PartialFile::create(path)?;
+        let mut file = PartialFile::create(path, IfTaken::Replace)?;
         let mut encoder = png::Encoder::new(&mut file, self.width, self.height);
         encoder.set_color(png::ColorType::Rgb);
         encoder.set_depth(png::BitDepth::Eight);
         encoder.set_compression(png::Compression::High);
         encoder.set_source_srgb(png::SrgbRenderingIntent::Perceptual);
-        let mut writer = encoder.write_header()?;
-        writer.write_image_data(&self.rgb)?;
-        writer.finish()?;
-        file.finish()
+        let mut writer = encoder.write_header().map_err(what_the_system_said)?;
+        writer.write_image_data(&self.rgb).map_err(what_the_system_said)?;
+        writer.finish().map_err(what_the_system_said)?;
+        file.finish().map(|_| ())
     }
 
     /// Reads a PNG with 8 bits for each of red, green and blue, as [`Frame::write_png`] writes it.
@@ -161,6 +164,14 @@ impl Difference {
     pub const ROWS: usize = 8;
 }
 
+/// The library's own conversion forgets which kind of error it was, and with it what helps.
+fn what_the_system_said(error: png::EncodingError) -> io::Error {
+    match error {
+        png::EncodingError::IoError(error) => error,
+        other => io::Error::other(other),
+    }
+}
+
 /// Rows of `width` RGB pixels, each shrunk to `new_width` by the mean over the covered stretch.
 fn resample(rgb: &[u8], width: usize, height: usize, new_width: usize) -> Vec<u8> {
     let mut out = Vec::with_capacity(3 * new_width * height);
@@ -194,95 +205,34 @@ fn transpose(rgb: &[u8], width: usize, height: usize) -> Vec<u8> {
     out
 }
 
-/// A file that gets its name only when it is whole. Dropped before that, it leaves nothing behind.
-#[derive(Debug)]
-pub(crate) struct PartialFile {
-    path: PathBuf,
-    temporary: PathBuf,
-    writer: Option<BufWriter<File>>,
-}
-
-impl PartialFile {
-    pub(crate) fn create(path: &Path) -> io::Result<Self> {
-        let Some(name) = path.file_name() else {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "the path names no file"));
-        };
-        if path.is_dir() {
-            return Err(io::Error::new(io::ErrorKind::IsADirectory, "the path is a folder; add a file name"));
-        }
-        let mut temporary_name = name.to_owned();
-        temporary_name.push(format!(".{}.tmp", std::process::id()));
-        let temporary = path.with_file_name(temporary_name);
-        let writer = Some(BufWriter::new(File::create(&temporary)?));
-        Ok(Self { path: path.to_owned(), temporary, writer })
-    }
-
-    /// Writes `bytes` over what stands at `offset`; writing goes on at the end.
-    pub(crate) fn overwrite(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        let Some(writer) = self.writer.as_mut() else { return Ok(()) };
-        // A buffered writer empties itself before it moves.
-        writer.seek(SeekFrom::Start(offset))?;
-        writer.write_all(bytes)?;
-        writer.seek(SeekFrom::End(0)).map(|_| ())
-    }
-
-    /// Lets the file have another name in the same folder when it is finished.
-    pub(crate) fn rename_to(&mut self, path: &Path) {
-        self.path = path.to_owned();
-    }
-
-    pub(crate) fn finish(mut self) -> io::Result<()> {
-        if let Some(writer) = self.writer.take() {
-            let file = writer.into_inner().map_err(io::IntoInnerError::into_error)?;
-            file.sync_all()?;
-            std::fs::rename(&self.temporary, &self.path)?;
-            // The drop below has nothing left to remove.
-            self.temporary = PathBuf::new();
-        }
-        Ok(())
-    }
-}
-
-impl Write for PartialFile {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.writer.as_mut().map_or(Ok(0), |writer| writer.write(bytes))
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.writer.as_mut().map_or(Ok(()), Write::flush)
-    }
-}
-
-impl Drop for PartialFile {
-    fn drop(&mut self) {
-        if !self.temporary.as_os_str().is_empty() {
-            // Nothing better can be done with a failure here, and the file is only a leftover.
-            let _ = std::fs::remove_file(&self.temporary);
-        }
-    }
-}
-
 /// How many colours a GIF shows; the last of its 256 stands for "as before".
 const COLORS: usize = 255;
 const UNCHANGED: u8 = 255;
+
+/// The last byte of a GIF.
+const TRAILER: u8 = 0x3B;
 
 /// Writes a GIF that plays for ever, frame by frame.
 ///
 /// All frames share one palette, made from the first few frames, and a fixed dither pattern. So what stands still in
 /// the scene stays the same in the file, flickers nowhere and costs no bytes.
 pub(crate) struct GifWriter {
-    file: Option<PartialFile>,
-    encoder: Option<Coder>,
+    file: PartialFile,
+    coder: Option<Coder>,
     waiting: Vec<Frame>,
     fps: f64,
     last: Option<Frame>,
+    /// Frames that are in the file.
+    written: u64,
+    is_ended: bool,
 }
 
 struct Coder {
-    encoder: gif::Encoder<PartialFile>,
+    /// Into memory: what it holds goes to the file after each frame, so that nothing is lost with it.
+    encoder: gif::Encoder<Vec<u8>>,
     lookup: Lookup,
     canvas: Vec<u8>,
-    written: u64,
+    coded: u64,
     fps: f64,
 }
 
@@ -292,67 +242,84 @@ impl GifWriter {
     /// How long the last frame stays before the loop starts over, hundredths of a second.
     const HOLD_CENTISECONDS: u16 = 60;
 
-    pub(crate) fn create(path: &Path, fps: f64) -> io::Result<Self> {
-        Ok(Self { file: Some(PartialFile::create(path)?), encoder: None, waiting: Vec::new(), fps, last: None })
+    pub(crate) fn create(path: &Path, fps: f64, if_taken: IfTaken) -> io::Result<Self> {
+        let file = PartialFile::create(path, if_taken)?;
+        Ok(Self { file, coder: None, waiting: Vec::new(), fps, last: None, written: 0, is_ended: false })
     }
 
     pub(crate) fn push(&mut self, frame: Frame) -> io::Result<()> {
         // One frame is held back, because the last one gets another delay.
         let Some(frame) = self.last.replace(frame) else { return Ok(()) };
-        if let Some(encoder) = &mut self.encoder {
-            return encoder.write(&frame, 0);
+        if self.coder.is_some() {
+            return self.write(&frame, 0);
         }
+        let size = (frame.width, frame.height);
         self.waiting.push(frame);
-        if self.waiting.len() >= Self::PALETTE_FRAMES { self.start() } else { Ok(()) }
+        if self.waiting.len() >= Self::PALETTE_FRAMES { self.start(palette_of(&self.waiting), size) } else { Ok(()) }
     }
 
-    pub(crate) fn finish(mut self) -> io::Result<()> {
-        let last = self.last.take();
-        if self.encoder.is_none() {
-            self.waiting.extend(last.clone());
-            self.start_with(self.waiting.len().saturating_sub(1))?;
+    /// Writes the rest and gives the file its name; returns it.
+    pub(crate) fn finish(&mut self) -> io::Result<PathBuf> {
+        self.write_rest()?;
+        self.file.write_all(&[TRAILER])?;
+        self.file.mark()?;
+        self.is_ended = true;
+        self.file.finish()
+    }
+
+    /// Keeps all frames that can be written, as a part; the second is an error that kept some out.
+    pub(crate) fn keep(&mut self) -> (Kept, io::Result<()>) {
+        let rest = self.write_rest();
+        let end: &[u8] = if self.is_ended { &[] } else { &[TRAILER] };
+        (self.file.keep(end, self.written), rest)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn file(&mut self) -> &mut PartialFile {
+        &mut self.file
+    }
+
+    fn write_rest(&mut self) -> io::Result<()> {
+        let Some(last) = self.last.take() else { return Ok(()) };
+        if self.coder.is_none() {
+            // The last frame is one of those that the palette is made of.
+            self.waiting.push(last.clone());
+            let palette = palette_of(&self.waiting);
+            self.waiting.pop();
+            self.start(palette, (last.width, last.height))?;
         }
-        let Some(mut encoder) = self.encoder else { return Ok(()) };
-        if let Some(frame) = last {
-            encoder.write(&frame, Self::HOLD_CENTISECONDS)?;
-        }
-        encoder.encoder.into_inner().map_err(io::Error::other)?.finish()
+        self.write(&last, Self::HOLD_CENTISECONDS)
     }
 
-    /// Another name for the finished file, in the same folder.
-    pub(crate) fn rename_to(&mut self, path: &Path) {
-        match (&mut self.file, &mut self.encoder) {
-            (Some(file), _) => file.rename_to(path),
-            (None, Some(coder)) => coder.encoder.get_mut().rename_to(path),
-            (None, None) => {}
-        }
-    }
-
-    fn start(&mut self) -> io::Result<()> {
-        self.start_with(self.waiting.len())
-    }
-
-    /// Makes the palette of all waiting frames and writes the first `count` of them.
-    fn start_with(&mut self, count: usize) -> io::Result<()> {
-        let (Some(first), Some(file)) = (self.waiting.first(), self.file.take()) else { return Ok(()) };
+    /// Writes the frames that wait.
+    fn start(&mut self, (palette, lookup): (Vec<u8>, Lookup), (width, height): (u32, u32)) -> io::Result<()> {
         let too_large = |_| io::Error::new(io::ErrorKind::InvalidInput, "a GIF has at most 65535 pixels in a row");
-        let width = u16::try_from(first.width).map_err(too_large)?;
-        let height = u16::try_from(first.height).map_err(too_large)?;
-        let (palette, lookup) = palette_of(&self.waiting);
-        let canvas = vec![UNCHANGED; first.width as usize * first.height as usize];
-        let mut encoder = gif::Encoder::new(file, width, height, &palette).map_err(io::Error::other)?;
+        let columns = u16::try_from(width).map_err(too_large)?;
+        let rows = u16::try_from(height).map_err(too_large)?;
+        let canvas = vec![UNCHANGED; width as usize * height as usize];
+        let mut encoder = gif::Encoder::new(Vec::new(), columns, rows, &palette).map_err(io::Error::other)?;
         encoder.set_repeat(gif::Repeat::Infinite).map_err(io::Error::other)?;
-        let mut encoder = Coder { encoder, lookup, canvas, written: 0, fps: self.fps };
-        for frame in self.waiting.drain(..).take(count) {
-            encoder.write(&frame, 0)?;
+        self.coder = Some(Coder { encoder, lookup, canvas, coded: 0, fps: self.fps });
+        for frame in std::mem::take(&mut self.waiting) {
+            self.write(&frame, 0)?;
         }
-        self.encoder = Some(encoder);
+        Ok(())
+    }
+
+    fn write(&mut self, frame: &Frame, hold_centiseconds: u16) -> io::Result<()> {
+        let Some(coder) = &mut self.coder else { return Ok(()) };
+        let bytes = coder.code(frame, hold_centiseconds)?;
+        self.file.write_all(&bytes)?;
+        // Each frame is in the file system's hands before the next one begins.
+        self.file.mark()?;
+        self.written += 1;
         Ok(())
     }
 }
 
 impl Coder {
-    fn write(&mut self, frame: &Frame, hold_centiseconds: u16) -> io::Result<()> {
+    /// The bytes of the next frame; before the first stand those of the header.
+    fn code(&mut self, frame: &Frame, hold_centiseconds: u16) -> io::Result<Vec<u8>> {
         let (width, height) = (frame.width as usize, frame.height as usize);
         let (mut left, mut right, mut top, mut bottom) = (width, 0, height, 0);
         let mut indices = Vec::with_capacity(width * height);
@@ -378,8 +345,8 @@ impl Coder {
         }
         // Delays are hundredths of a second; the running sum keeps the pace right on average.
         let until = |frames: u64| (frames as f64 * 100.0 / self.fps).round() as u64;
-        let delay = until(self.written + 1) - until(self.written);
-        self.written += 1;
+        let delay = until(self.coded + 1) - until(self.coded);
+        self.coded += 1;
         self.encoder
             .write_frame(&gif::Frame {
                 delay: u16::try_from(delay).unwrap_or(u16::MAX).max(hold_centiseconds),
@@ -392,7 +359,8 @@ impl Coder {
                 buffer: changed.into(),
                 ..gif::Frame::default()
             })
-            .map_err(io::Error::other)
+            .map_err(io::Error::other)?;
+        Ok(std::mem::take(self.encoder.get_mut()))
     }
 }
 
@@ -524,6 +492,7 @@ impl StripKeeper {
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 mod tests {
     use super::*;
+    use crate::gifs::decode_gif;
 
     /// Grey, with a red square that has moved `step` pixels.
     fn moving(step: u32) -> Frame {
@@ -537,44 +506,22 @@ mod tests {
         frame
     }
 
-    fn decode(path: &Path) -> Vec<(u16, Vec<u8>)> {
-        let mut options = gif::DecodeOptions::new();
-        options.set_color_output(gif::ColorOutput::RGBA);
-        let mut decoder = options.read_info(File::open(path).unwrap()).unwrap();
-        let (width, height) = (decoder.width() as usize, decoder.height() as usize);
-        let mut canvas = vec![0; 4 * width * height];
-        let mut frames = Vec::new();
-        while let Some(frame) = decoder.read_next_frame().unwrap() {
-            for y in 0..frame.height as usize {
-                for x in 0..frame.width as usize {
-                    let from = 4 * (y * frame.width as usize + x);
-                    let to = 4 * ((y + frame.top as usize) * width + x + frame.left as usize);
-                    if frame.buffer[from + 3] != 0 {
-                        canvas[to..to + 4].copy_from_slice(&frame.buffer[from..from + 4]);
-                    }
-                }
-            }
-            frames.push((frame.delay, canvas.clone()));
-        }
-        frames
-    }
-
     #[test]
     fn a_gif_shows_what_was_put_in() {
         let folder = tempfile::tempdir().unwrap();
         // Fewer frames than the palette waits for, as many, more.
         for count in [1, 2, 4, 5, 9] {
             let path = folder.path().join(format!("{count}.gif"));
-            let mut gif = GifWriter::create(&path, 30.0).unwrap();
+            let mut gif = GifWriter::create(&path, 30.0, IfTaken::Replace).unwrap();
             for step in 0..count {
                 gif.push(moving(3 * step)).unwrap();
             }
             gif.finish().unwrap();
-            let frames = decode(&path);
-            assert_eq!(frames.len(), count as usize);
-            let delays: u32 = frames.iter().rev().skip(1).map(|(delay, _)| u32::from(*delay)).sum();
+            let gif = decode_gif(&path);
+            assert_eq!(gif.frames.len(), count as usize);
+            let delays: u32 = gif.delays.iter().rev().skip(1).map(|delay| u32::from(*delay)).sum();
             assert_eq!(delays, ((count - 1) as f64 * 100.0 / 30.0).round() as u32);
-            for (step, (_, shown)) in frames.iter().enumerate() {
+            for (step, shown) in gif.frames.iter().enumerate() {
                 let wanted = moving(3 * step as u32);
                 for (shown, wanted) in shown.chunks_exact(4).zip(wanted.rgb.chunks_exact(3)) {
                     let off = shown.iter().zip(wanted).map(|(a, b)| a.abs_diff(*b)).max().unwrap();
@@ -591,7 +538,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.gif");
         std::fs::write(&path, b"old").unwrap();
-        let mut gif = GifWriter::create(&path, 10.0).unwrap();
+        let mut gif = GifWriter::create(&path, 10.0, IfTaken::Replace).unwrap();
         gif.push(moving(0)).unwrap();
         drop(gif);
         assert_eq!(std::fs::read(&path).unwrap(), b"old");
@@ -606,6 +553,12 @@ mod tests {
         assert_eq!(Frame::read_png(&path).unwrap(), moving(5));
         std::fs::write(&path, b"no picture").unwrap();
         assert_eq!(Frame::read_png(&path).unwrap_err().kind(), io::ErrorKind::InvalidData);
+    }
+
+    #[test]
+    fn a_png_on_a_full_disk_says_so() {
+        let full = png::EncodingError::IoError(io::ErrorKind::StorageFull.into());
+        assert_eq!(what_the_system_said(full).kind(), io::ErrorKind::StorageFull);
     }
 
     #[test]

@@ -41,6 +41,7 @@ use crate::{
     encoding::{EncodingSettings, VideoFile, VideoWriter},
     error::RecordError,
     overlay::{Label, Overlay, Tile},
+    partial::IfTaken,
     picture::Frame,
     shot::{self, Delivery, Shot, ShotWanted},
 };
@@ -216,14 +217,27 @@ pub(crate) fn period_secs(world: &World) -> f64 {
 }
 
 impl Recorder {
-    /// Begins a film: `.mp4`, `.gif`, or a folder of PNG frames when the path ends in a slash.
+    /// Begins a film: `.mp4`, `.gif`, or a folder of PNG frames when the path ends in a slash. When it is whole, an older
+    /// file of that name goes.
     ///
     /// # Errors
     /// [`RecordError::Busy`] while another one is under way, [`RecordError::NoRenderer`],
     /// [`RecordError::Option`] for settings that make no sense and [`RecordError::Write`] for a path that cannot be
     /// written.
     pub fn start(&mut self, path: impl AsRef<Path>) -> Result<(), RecordError> {
-        let path = path.as_ref();
+        self.begin(path.as_ref(), IfTaken::Replace)
+    }
+
+    /// As [`Recorder::start`], but no other file goes: if the name is taken when the film is whole, it gets the next free
+    /// number. [`VideoFile::path`] tells.
+    ///
+    /// # Errors
+    /// As [`Recorder::start`].
+    pub fn start_new(&mut self, path: impl AsRef<Path>) -> Result<(), RecordError> {
+        self.begin(path.as_ref(), IfTaken::TakeNext)
+    }
+
+    fn begin(&mut self, path: &Path, if_taken: IfTaken) -> Result<(), RecordError> {
         if let Some(take) = &self.take {
             return Err(RecordError::Busy { file: take.path.clone() });
         }
@@ -239,7 +253,7 @@ impl Recorder {
             }
             FrameRate::EverySteps(steps) => 1.0 / (self.period_secs * f64::from(steps)),
         };
-        let writer = VideoWriter::create(path, EncodingSettings { width, height, fps, quantizer, queue })?;
+        let writer = VideoWriter::open(path, EncodingSettings { width, height, fps, quantizer, queue }, if_taken)?;
         self.take = Some(Take {
             path: path.to_owned(),
             writer,
@@ -375,11 +389,16 @@ impl Recorder {
 
 /// Keeps what a writer has, and says so in the error.
 pub(crate) fn keep(writer: VideoWriter, error: RecordError) -> RecordError {
+    if writer.has_ended() {
+        // The error is the writer's own, and tells what became of its frames.
+        return error;
+    }
     match writer.keep_partial() {
         Ok(VideoFile { frames, path, .. }) if frames > 0 => {
             RecordError::Partial { source: Box::new(error), frames, file: path }
         }
-        _ => error,
+        Ok(_) => error,
+        Err(second) => RecordError::Twice { source: Box::new(error), second: Box::new(second) },
     }
 }
 
@@ -406,10 +425,15 @@ impl Drop for Recorder {
             }
         }
         let Some(take) = self.take.take() else { return };
-        // After a panic nobody knows whether the last frames are right, so the name says that it is a part.
-        let result = if std::thread::panicking() { take.writer.keep_partial() } else { take.writer.finish() };
-        if let Err(error) = result {
-            tracing::error!(%error, "the recording could not be finished");
+        // After a panic nobody knows whether the last frames are right, and without an answer some are missing: the name
+        // says that it is a part.
+        let is_whole = self.outstanding == 0 && !std::thread::panicking();
+        match if is_whole { take.writer.finish() } else { take.writer.keep_partial() } {
+            Ok(VideoFile { path, frames, is_partial: true, .. }) if frames > 0 => {
+                tracing::warn!(path = %path.display(), frames, "the recording has no end; this is what there is");
+            }
+            Ok(_) => {}
+            Err(error) => tracing::error!(%error, "the recording could not be finished"),
         }
     }
 }
@@ -663,8 +687,59 @@ pub(crate) fn is_exiting(world: &World) -> bool {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 mod tests {
     use super::*;
+
+    /// A recorder with two frames of a film, whose renderer owes `outstanding` answers.
+    fn with_two_frames(path: &Path, outstanding: u64) -> (Recorder, mpsc::Sender<Delivery>) {
+        let (sender, receiver) = mpsc::channel();
+        let settings = RecorderPlugin { width: 64, height: 48, ..RecorderPlugin::default() };
+        let mut recorder = Recorder {
+            settings,
+            take: None,
+            last: None,
+            steps: 0,
+            deliveries: Mutex::new(receiver),
+            has_renderer: true,
+            is_once: false,
+            outstanding,
+            period_secs: 0.05,
+        };
+        recorder.start(path).unwrap();
+        recorder.take.as_mut().unwrap().state = TakeState::Running;
+        for color in [[10; 3], [90; 3]] {
+            recorder.deliver(Delivery::Frame(Frame::filled(64, 48, color), Shot { labels: Vec::new(), repeat: 1 }));
+        }
+        (recorder, sender)
+    }
+
+    #[test]
+    fn a_film_whose_last_frames_never_came_is_a_part() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.mp4");
+        let names = || {
+            let entries = std::fs::read_dir(folder.path()).unwrap();
+            let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+            names.sort();
+            names
+        };
+        // The renderer is gone; then it is there and says nothing.
+        let (recorder, sender) = with_two_frames(&path, 1);
+        drop(sender);
+        drop(recorder);
+        assert_eq!(names(), ["a.partial.mp4"]);
+        let (recorder, _sender) = with_two_frames(&path, 1);
+        drop(recorder);
+        assert_eq!(names(), ["a.partial-2.mp4", "a.partial.mp4"]);
+        // All have come, the last one late.
+        let (recorder, sender) = with_two_frames(&path, 1);
+        let shot = Shot { labels: Vec::new(), repeat: 1 };
+        sender.send(Delivery::Frame(Frame::filled(64, 48, [50; 3]), shot)).unwrap();
+        drop(recorder);
+        assert_eq!(names(), ["a.mp4", "a.partial-2.mp4", "a.partial.mp4"]);
+        assert_eq!(crate::films_common::decode_mp4(&path).frames.len(), 3);
+    }
 
     #[test]
     fn tiles_fill_the_frame() {

@@ -44,7 +44,8 @@ use crate::{
     encoding::{EncodingSettings, VideoFile, VideoFormat, VideoWriter},
     evaluation::{Deal, EvaluationError, EvaluationReport},
     overlay::{Label, Overlay, draw_labels},
-    picture::{Frame, PartialFile, StripKeeper},
+    partial::{IfTaken, PartialFile},
+    picture::{Frame, StripKeeper},
     recorder::{Recorder, RecorderPlugin, is_exiting, keep, period_secs},
     shot::Delivery,
     ticking::{finish, tick},
@@ -255,11 +256,12 @@ fn record_into(
     if let Some(mut recorder) = app.world_mut().get_resource_mut::<Recorder>() {
         recorder.settings_mut().overlays.clone_from(&options.overlays);
     }
-    warm_up(app)?;
     let fps = match options.fps {
         Some(fps) => fps,
         None => 1.0 / (period_secs(app.world()) * f64::from(options.every)),
     };
+    output.check_rate(options, fps)?;
+    warm_up(app)?;
     let mut deal = Deal::new(app.world_mut(), &options.seeds)?;
     output.start(options, fps)?;
     let played = play(app, options, &mut deal, &mut output, &mut watch);
@@ -390,7 +392,8 @@ fn capture_labelled(app: &mut App) -> Result<(Frame, Vec<Label>), RecordError> {
 struct Output {
     out: PathBuf,
     film: Option<VideoWriter>,
-    is_film: bool,
+    /// Of the film; none for a single picture.
+    format: Option<VideoFormat>,
     still: Option<Frame>,
     still_is_chosen: bool,
     strip: Option<(PathBuf, StripKeeper)>,
@@ -417,27 +420,32 @@ impl Output {
         check(options.quantizer <= 51, "quantizer", options.quantizer.to_string(), "it lies between 0 and 51")?;
         check(!options.seeds.is_empty(), "the list of seeds", "empty".to_owned(), "record at least one episode")?;
         // Tried now, not after minutes of rendering.
+        let try_file = |file: &PathBuf| PartialFile::create(file, IfTaken::Replace).map(|_| ());
         let write = |file: &PathBuf, result: std::io::Result<()>| {
             result.map_err(|source| RecordError::Write { file: file.clone(), source })
         };
-        let try_out =
-            if is_film { format.try_path(&options.out) } else { PartialFile::create(&options.out).map(|_| ()) };
+        let try_out = if is_film { format.try_path(&options.out) } else { try_file(&options.out) };
         write(&options.out, try_out)?;
         if let Some(strip) = &options.strip {
-            write(strip, PartialFile::create(strip).map(|_| ()))?;
+            write(strip, try_file(strip))?;
         }
         Ok(Self {
             out: options.out.clone(),
             film: None,
-            is_film,
+            format: is_film.then_some(format),
             still: None,
             still_is_chosen: false,
             strip: options.strip.clone().map(|file| (file, StripKeeper::new(options.strip_frames))),
         })
     }
 
+    /// The world's own pace may be too fast for a format; that is told before anything is rendered.
+    fn check_rate(&self, options: &VideoOptions, fps: f64) -> Result<(), RecordError> {
+        self.format.map_or(Ok(()), |format| format.check(options.width, options.height, Some(fps)))
+    }
+
     fn start(&mut self, options: &VideoOptions, fps: f64) -> Result<(), RecordError> {
-        if self.is_film {
+        if self.format.is_some() {
             let &VideoOptions { width, height, quantizer, queue, .. } = options;
             let settings = EncodingSettings { width, height, fps, quantizer, queue };
             self.film = Some(VideoWriter::create(&self.out, settings)?);
@@ -448,7 +456,7 @@ impl Output {
     /// Whether a frame that a film would have is kept here, too. A single picture needs but one.
     fn wants(&self, first_episode: bool, ended: bool) -> bool {
         let is_for_strip = first_episode && self.strip.is_some();
-        self.is_film || is_for_strip || (first_episode && ended && !self.still_is_chosen)
+        self.format.is_some() || is_for_strip || (first_episode && ended && !self.still_is_chosen)
     }
 
     fn push(

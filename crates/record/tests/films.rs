@@ -1,18 +1,15 @@
 //! Films are decoded again: every frame is there, in its size, and looks as it did. No device is needed.
 
 #![cfg(feature = "render")]
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::print_stderr,
-    reason = "tests fail by panicking and say why they skip"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 
 mod films_common;
+#[path = "../../../tests/skip/mod.rs"]
+mod skip;
 
 use std::{fs, path::Path};
 
-use films_common::{decode_mp4, ffmpeg_frames, luma_psnr, rgb_psnr};
+use films_common::{decode_fragments, decode_mp4, ffmpeg_frames, luma_psnr, rgb_psnr};
 use onestep_record::{
     encoding::{EncodingSettings, VideoFormat, VideoWriter, partial_path},
     picture::Frame,
@@ -97,12 +94,67 @@ fn what_was_recorded_before_a_break_is_kept_under_another_name() {
     }
     assert_eq!(names(folder.path()), ["a.gif", "a.mp4", "a.partial", "a.partial.gif", "a.partial.mp4"]);
     assert_eq!(fs::read_dir(folder.path().join("a.partial")).unwrap().count(), 30);
-    // It still has its fragments' indices: players read those, and so does ffmpeg.
+    // It still has its fragments' indices: players read those.
+    assert_eq!(decode_fragments(&folder.path().join("a.partial.mp4")).frames.len(), 30);
     if let Some(frames) = ffmpeg_frames(&folder.path().join("a.partial.mp4")) {
         assert_eq!(frames.len(), 30);
     }
     let report = write(&folder.path().join("b.mp4"), 3).keep_partial().unwrap();
     assert_eq!((report.frames, report.is_partial), (3, true));
+    // A second one replaces none of the first.
+    for name in ["a.mp4", "a.gif", "a/"] {
+        let report = write(&folder.path().join(name), 4).keep_partial().unwrap();
+        assert!(report.path.to_string_lossy().contains("a.partial-2"), "{}", report.path.display());
+    }
+    assert_eq!(fs::read_dir(folder.path().join("a.partial")).unwrap().count(), 30);
+    assert_eq!(fs::read_dir(folder.path().join("a.partial-2")).unwrap().count(), 4);
+    assert_eq!(decode_fragments(&folder.path().join("a.partial.mp4")).frames.len(), 30);
+}
+
+#[test]
+fn a_film_that_cannot_get_its_name_is_kept_and_said() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["a.mp4", "a.gif"] {
+        let path = folder.path().join(name);
+        let writer = write(&path, 6);
+        fs::create_dir(&path).unwrap();
+        let error = writer.finish().unwrap_err();
+        let RecordError::Partial { frames: 6, file, .. } = &error else { panic!("{error}") };
+        assert_eq!(*file, partial_path(&path));
+        assert!(file.is_file() && error.to_string().contains("6 frames until then are in"), "{error}");
+    }
+    // It was whole, so the part is an ordinary film.
+    assert_eq!(decode_mp4(&folder.path().join("a.partial.mp4")).frames.len(), 6);
+
+    // And if not even that works: both errors, and where it would be.
+    let writer = write(&folder.path().join("b.mp4"), 6);
+    let temporary = names(folder.path()).into_iter().find(|name| name.ends_with(".tmp")).unwrap();
+    fs::remove_file(folder.path().join(&temporary)).unwrap();
+    let error = writer.finish().unwrap_err();
+    assert!(matches!(error, RecordError::Twice { .. }), "{error}");
+    let text = error.to_string();
+    assert!(text.contains("b.mp4: ") && text.contains(&temporary) && text.contains("rename it"), "{text}");
+    assert_eq!(names(folder.path()), ["a.gif", "a.mp4", "a.partial.gif", "a.partial.mp4"]);
+}
+
+#[test]
+fn two_films_of_one_name_are_two_files() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, next) in [("lift-1.mp4", "lift-2.mp4"), ("lift.gif", "lift-2.gif"), ("frames/", "frames-2")] {
+        let path = folder.path().join(name);
+        // Both begin before either has its name.
+        let mut writers = [(); 2].map(|()| VideoWriter::create_new(&path, settings()).unwrap());
+        for (writer, frames) in writers.iter_mut().zip([3, 5]) {
+            (0..frames).for_each(|step| writer.push(moving(step), Vec::new()).unwrap());
+        }
+        let files = writers.map(|writer| writer.finish().unwrap());
+        assert_eq!(files.each_ref().map(|file| file.frames), [3, 5]);
+        let stem = name.trim_end_matches('/');
+        assert_eq!(files.map(|file| file.path), [stem, next].map(|name| folder.path().join(name)));
+    }
+    assert_eq!(decode_mp4(&folder.path().join("lift-1.mp4")).frames.len(), 3);
+    assert_eq!(decode_mp4(&folder.path().join("lift-2.mp4")).frames.len(), 5);
+    assert_eq!(names(folder.path()), ["frames", "frames-2", "lift-1.mp4", "lift-2.gif", "lift-2.mp4", "lift.gif"]);
 }
 
 #[test]
@@ -184,9 +236,13 @@ fn what_cannot_become_a_film_is_refused_in_words() {
     refuse("a.mp4", EncodingSettings { quantizer: 52, ..settings() }, "quantizer is 52");
     let huge = EncodingSettings { width: 8192, height: 8192, ..settings() };
     refuse("a.mp4", huge, "H.264 has no level for frames so large");
-    refuse("missing/a.mp4", settings(), "cannot write");
     fs::create_dir(path("folder.mp4")).unwrap();
-    refuse("folder.mp4", settings(), "is a folder");
+    refuse("folder.mp4", settings(), "is a folder; add a file name");
+    refuse("missing/a.mp4", settings(), "make the folder first");
+    fs::write(path("file"), b"").unwrap();
+    refuse("file/a.mp4", settings(), "a part of the path is a file");
+    refuse("file/", settings(), "a file of that name is there already; choose another name");
+    fs::remove_file(path("file")).unwrap();
     // A GIF and PNGs take odd sizes.
     assert!(VideoFormat::Gif.check(641, 3, Some(20.0)).is_ok());
 

@@ -2,14 +2,13 @@
 //! Without a graphics driver these tests say so and pass.
 
 #![cfg(feature = "render")]
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::print_stderr,
-    reason = "tests fail by panicking and say why they skip"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 
 mod films_common;
+#[path = "../../../tests/rendering/mod.rs"]
+mod rendering;
+#[path = "../../../tests/skip/mod.rs"]
+mod skip;
 
 use std::{convert::Infallible, path::Path};
 
@@ -25,16 +24,13 @@ use onestep_record::{
     picture::Frame,
     recorder::{Filmed, FrameRate, Recorder, RecorderPlugin},
     tick,
-    video::{RecordError, VideoOptions, VideoPlugin, find_adapter, record_rollout, record_rollout_watched},
+    video::{RecordError, VideoOptions, VideoPlugin, record_rollout, record_rollout_watched},
 };
 use onestep_sim::{
     Arena, SimPlugin,
     visual::{SimVisualPlugin, View, default_camera, task_view},
 };
-
-fn can_render() -> bool {
-    find_adapter().inspect_err(|error| eprintln!("skipped: {error}")).is_ok()
-}
+use rendering::can_render;
 
 fn scene(app: &mut App, arenas: u32) {
     app.add_plugins((

@@ -2,66 +2,34 @@
 //! pass; the checks of options need none.
 
 #![cfg(feature = "render")]
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::print_stderr,
-    reason = "tests fail by panicking and say why they skip"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
+
+#[path = "films_common/gifs.rs"]
+mod gifs;
+#[path = "../../../tests/rendering/mod.rs"]
+mod rendering;
+#[path = "../../../tests/skip/mod.rs"]
+mod skip;
 
 use std::{convert::Infallible, fs::File, path::Path};
 
 use bevy::app::App;
+use gifs::decode_gif;
 use onestep_agent::AgentMode;
 use onestep_record::{
     evaluation::evaluate,
-    video::{RecordError, VideoOptions, find_adapter, record_rollout},
+    video::{RecordError, VideoOptions, record_rollout},
 };
 use onestep_sim::{
     Arena, SimPlugin,
     visual::{SimVisualPlugin, default_camera},
 };
+use rendering::can_render;
 
 fn lift(app: &mut App) -> Result<(), Infallible> {
     app.add_plugins((SimPlugin { mode: AgentMode::Scripted, ..SimPlugin::default() }, SimVisualPlugin::default()));
     app.world_mut().spawn(default_camera());
     Ok(())
-}
-
-/// Whether something can render here; says so if not.
-fn can_render() -> bool {
-    match find_adapter() {
-        Ok(_) => true,
-        Err(error) => {
-            eprintln!("skipped: {error}");
-            false
-        }
-    }
-}
-
-struct Decoded {
-    width: usize,
-    height: usize,
-    /// `[height, width, 4]` each.
-    frames: Vec<Vec<u8>>,
-}
-
-fn decode_gif(path: &Path) -> Decoded {
-    let mut options = gif::DecodeOptions::new();
-    options.set_color_output(gif::ColorOutput::RGBA);
-    let mut decoder = options.read_info(File::open(path).unwrap()).unwrap();
-    let (width, height) = (decoder.width() as usize, decoder.height() as usize);
-    let mut canvas = vec![0; 4 * width * height];
-    let mut frames = Vec::new();
-    while let Some(frame) = decoder.read_next_frame().unwrap() {
-        for (i, pixel) in frame.buffer.chunks_exact(4).enumerate().filter(|(_, pixel)| pixel[3] != 0) {
-            let (x, y) =
-                (i % frame.width as usize + frame.left as usize, i / frame.width as usize + frame.top as usize);
-            canvas[4 * (y * width + x)..][..4].copy_from_slice(pixel);
-        }
-        frames.push(canvas.clone());
-    }
-    Decoded { width, height, frames }
 }
 
 fn decode_png(path: &Path) -> (u32, u32, Vec<u8>) {
@@ -170,8 +138,13 @@ fn options_are_checked_before_anything_is_rendered() {
     check(VideoOptions { fps: Some(1000.0), ..good.clone() }, "fps is 1000");
     check(VideoOptions { fps: Some(f64::NAN), ..good.clone() }, "fps is NaN");
     check(VideoOptions { seeds: vec![], ..good.clone() }, "at least one episode");
+    // Also where the rate is the world's own, and not known yet.
+    let huge = VideoOptions { width: 8192, height: 8192, out: folder.path().join("a.mp4"), ..good.clone() };
+    check(huge, "8192 x 8192; H.264 has no level for frames so large");
+    std::fs::write(folder.path().join("frames"), b"a file").unwrap();
+    check(VideoOptions { out: folder.path().join("frames/"), ..good.clone() }, "a file of that name is there already");
     check(VideoOptions { out: folder.path().join("missing/a.gif"), ..good.clone() }, "cannot write");
     std::fs::create_dir(folder.path().join("folder.gif")).unwrap();
     check(VideoOptions { out: folder.path().join("folder.gif"), ..good }, "is a folder");
-    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
 }

@@ -97,7 +97,13 @@ pub struct OrbitCameraPlugin;
 
 impl Plugin for OrbitCameraPlugin {
     fn build(&self, app: &mut App) {
-        app.init_resource::<InputCapture>().add_systems(Update, (steer, place).chain());
+        // Without Bevy's input nobody moves a mouse.
+        app.init_resource::<ButtonInput<MouseButton>>()
+            .init_resource::<ButtonInput<KeyCode>>()
+            .init_resource::<AccumulatedMouseMotion>()
+            .init_resource::<AccumulatedMouseScroll>()
+            .init_resource::<InputCapture>()
+            .add_systems(Update, (steer, place).chain());
     }
 }
 

@@ -8,7 +8,8 @@ use crate::{InputCapture, Notice, OrbitCamera};
 /// Films what an [`OrbitCamera`] sees, on and off while the app runs: key V, or the panel's button.
 ///
 /// A film shows the scene as the window does, without the panel, in real time; a pause takes no time in it, single
-/// ticks do. It brings a [`RecorderPlugin`] if the app has none.
+/// ticks do. It brings a [`RecorderPlugin`] if the app has none; one that is there already keeps its own rate, and a
+/// warning says so where that is another one.
 #[derive(Debug, Clone)]
 pub struct FilmPlugin {
     /// Folder of the films.
@@ -17,7 +18,7 @@ pub struct FilmPlugin {
     pub name: String,
     /// Films are not larger than this, pixels. A wider or higher window is scaled down.
     pub max_size: UVec2,
-    /// Pictures for each second.
+    /// Pictures for each second, unless the app has a recorder already.
     pub fps: f64,
     /// Film from the first frame on.
     pub at_start: bool,
@@ -32,8 +33,17 @@ impl Default for FilmPlugin {
 
 impl Plugin for FilmPlugin {
     fn build(&self, app: &mut App) {
-        if !app.is_plugin_added::<RecorderPlugin>() {
-            app.add_plugins(RecorderPlugin { rate: FrameRate::PerSecond(self.fps), ..RecorderPlugin::default() });
+        let rate = FrameRate::PerSecond(self.fps);
+        let own = app.get_added_plugins::<RecorderPlugin>().first().map(|recorder| recorder.rate);
+        match own {
+            Some(own) if own != rate => warn!(
+                "films are taken at {own:?}, as the app's own RecorderPlugin says, and not at {rate:?}, as FilmPlugin \
+                 does; give both the same rate"
+            ),
+            Some(_) => {}
+            None => {
+                app.add_plugins(RecorderPlugin { rate, ..RecorderPlugin::default() });
+            }
         }
         app.insert_resource(Filming { settings: self.clone(), is_wanted: self.at_start, last: None })
             .init_resource::<InputCapture>()
@@ -62,7 +72,7 @@ impl Filming {
         self.last.as_deref()
     }
 
-    /// The first name that is not taken.
+    /// The first name that is not taken. Another window may take it meanwhile: then the film gets the next one at its end.
     fn free_path(&self) -> PathBuf {
         let FilmPlugin { folder, name, .. } = &self.settings;
         let path = |number: u32| folder.join(format!("{name}-{number}.mp4"));
@@ -113,7 +123,7 @@ fn switch(
         (settings.width, settings.height) = (size.x, size.y);
     }
     let path = filming.free_path();
-    match recorder.start(&path) {
+    match recorder.start_new(&path) {
         Ok(()) => {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             notice.tell(format!("a film of the scene: {name}"));

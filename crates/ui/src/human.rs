@@ -18,7 +18,9 @@ impl Plugin for HumanPlugin {
         if !app.is_plugin_added::<bevy_gilrs::GilrsPlugin>() {
             app.add_plugins(bevy_gilrs::GilrsPlugin);
         }
-        app.init_resource::<InputCapture>()
+        // Without Bevy's input nobody presses a key.
+        app.init_resource::<ButtonInput<KeyCode>>()
+            .init_resource::<InputCapture>()
             .init_resource::<HumanControl>()
             .add_systems(Update, (follow_selection, read_keys, read_pads).chain())
             .add_systems(

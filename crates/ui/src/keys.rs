@@ -30,7 +30,9 @@ pub struct KeysPlugin;
 
 impl Plugin for KeysPlugin {
     fn build(&self, app: &mut App) {
-        app.init_resource::<InputCapture>()
+        // Without Bevy's input nobody presses a key.
+        app.init_resource::<ButtonInput<KeyCode>>()
+            .init_resource::<InputCapture>()
             .init_resource::<HumanControl>()
             .init_resource::<Notice>()
             .init_resource::<ShowHelp>()

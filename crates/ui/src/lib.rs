@@ -18,6 +18,8 @@
 //! A connected gamepad acts as the keys do, see [`HumanControl::bindings`]. Bevy learns of gamepads from a plugin of its
 //! own: with the feature `gamepad`, [`HumanPlugin`] adds it (on Linux it needs libudev to build).
 
+#[cfg(test)]
+mod alone;
 mod camera;
 mod candidates;
 mod film;

@@ -1,13 +1,12 @@
 //! The candidates of a policy can be seen, and looking at them changes nothing.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::print_stderr,
-    reason = "tests fail by panicking and say why they skip"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 
 mod reference;
+#[path = "../../../tests/rendering/mod.rs"]
+mod rendering;
+#[path = "../../../tests/skip/mod.rs"]
+mod skip;
 
 use bevy::prelude::*;
 use onestep_learn::{AlgorithmConfig, CandidateSet, Compute, PolicyPlugin, PolicySource};
@@ -15,7 +14,7 @@ use onestep_record::{
     evaluation::evaluate,
     picture::Frame,
     tick,
-    video::{VideoPlugin, capture, find_adapter},
+    video::{VideoPlugin, capture},
 };
 use onestep_sim::{
     Arena, SimPlugin,
@@ -53,8 +52,7 @@ fn picture(with_candidates: bool) -> (Frame, u64) {
 
 #[test]
 fn candidates_are_drawn_and_change_nothing() {
-    if let Err(error) = find_adapter() {
-        eprintln!("skipped: {error}");
+    if !rendering::can_render() {
         return;
     }
     let (plain, plain_hash) = picture(false);
