@@ -102,6 +102,8 @@ pub struct EpisodeEnd {
     pub terminated: bool,
     /// Time ended it.
     pub truncated: bool,
+    /// Steps in which a person acted: an episode with any of them says little about a policy.
+    pub human_steps: u32,
 }
 
 /// Message: an episode has ended.
@@ -115,6 +117,8 @@ pub struct EpisodeSums {
     pub return_sum: f64,
     /// The goal held after at least one step so far.
     pub success_once: bool,
+    /// Steps in which a person acted so far.
+    pub human_steps: u32,
 }
 
 /// First in `Reset`: hands out seeds.
@@ -190,6 +194,7 @@ pub(crate) fn finish_episodes(
         }
         sums.return_sum += f64::from(outcome.reward);
         sums.success_once |= outcome.success;
+        sums.human_steps += u32::from(*mode == AgentMode::Human);
         if outcome.is_end() {
             finished.write(EpisodeFinished(EpisodeEnd {
                 agent: *agent,
@@ -201,6 +206,7 @@ pub(crate) fn finish_episodes(
                 success_once: sums.success_once,
                 terminated: outcome.terminated,
                 truncated: outcome.truncated,
+                human_steps: sums.human_steps,
             }));
             episode.state = EpisodeState::Ended;
         }

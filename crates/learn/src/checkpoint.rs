@@ -19,7 +19,7 @@
 use std::{collections::BTreeMap, fs, path::Path};
 
 use bevy::prelude::*;
-use onestep_agent::{Agent, AgentMode, Episode, RandomStreams, SavedStreams};
+use onestep_agent::{Agent, AgentMode, Episode, EpisodeSums, RandomStreams, SavedStreams};
 use onestep_data::atomic;
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde::{Deserialize, Serialize};
@@ -71,6 +71,13 @@ struct SavedAgent {
     chunk_cursor: usize,
     chunk_q: u32,
     replay_cursor: ReplayCursor,
+    /// Left out where nobody has acted by hand, as in checkpoints of before.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    human_steps: u32,
+}
+
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 #[derive(Serialize, Deserialize, Clone, Copy)]
@@ -121,7 +128,7 @@ fn from_bits(bits: &[u32]) -> Vec<f32> {
 pub fn save(world: &mut World, directory: &Path) -> Result<(), LearnError> {
     let Some(policy) = world.get_resource::<PolicyHandle>().cloned() else { return Err(LearnError::NoAgent) };
     // What is being learned in the background belongs to this state as soon as it is finished.
-    learner::finish_updates(world, false);
+    learner::finish_updates(world, false, true);
     let state = save_state(world);
     let (weights, optimizer) = match world.get_resource::<BackgroundLearner>() {
         Some(worker) => {
@@ -143,32 +150,34 @@ pub fn save(world: &mut World, directory: &Path) -> Result<(), LearnError> {
 }
 
 fn save_state(world: &mut World) -> SavedState {
-    let mut agents: Vec<SavedAgent> =
-        world
-            .query::<(
-                &Agent,
-                &AgentMode,
-                &Episode,
-                Option<&HeldBack>,
-                Option<&ActionLog>,
-                Option<&ActionChunk>,
-                Option<&Growing>,
-            )>()
-            .iter(world)
-            .map(|(agent, mode, episode, held, log, chunk, growing)| SavedAgent {
-                agent: agent.0,
-                mode: held.map_or(*mode, |held| held.0).into(),
-                episode_index: episode.index,
-                episode_seed: episode.seed,
-                has_started: episode.has_started(),
-                is_active: episode.is_active(),
-                action_log: log.map(|log| to_bits(&log.0)).unwrap_or_default(),
-                chunk: chunk.map(|chunk| to_bits(&chunk.actions)).unwrap_or_default(),
-                chunk_cursor: chunk.map_or(0, |chunk| chunk.cursor),
-                chunk_q: chunk.map_or(0.0, |chunk| chunk.q).to_bits(),
-                replay_cursor: growing.map(|growing| growing.0).unwrap_or_default(),
-            })
-            .collect();
+    let mut agents: Vec<SavedAgent> = world
+        .query::<(
+            &Agent,
+            &AgentMode,
+            &Episode,
+            Option<&HeldBack>,
+            Option<&ActionLog>,
+            Option<&ActionChunk>,
+            Option<&Growing>,
+            &EpisodeSums,
+            Option<&Replaying>,
+        )>()
+        .iter(world)
+        .map(|(agent, mode, episode, held, log, chunk, growing, sums, replaying)| SavedAgent {
+            agent: agent.0,
+            mode: held.map_or(*mode, |held| held.0).into(),
+            episode_index: episode.index,
+            episode_seed: episode.seed,
+            has_started: episode.has_started(),
+            is_active: episode.is_active(),
+            action_log: log.map(|log| to_bits(&log.0)).unwrap_or_default(),
+            chunk: chunk.map(|chunk| to_bits(&chunk.actions)).unwrap_or_default(),
+            chunk_cursor: chunk.map_or(0, |chunk| chunk.cursor),
+            chunk_q: chunk.map_or(0.0, |chunk| chunk.q).to_bits(),
+            replay_cursor: growing.map(|growing| growing.0).unwrap_or_default(),
+            human_steps: replaying.map_or(sums.human_steps, |replaying| replaying.human_steps),
+        })
+        .collect();
     agents.sort_by_key(|agent| agent.agent);
     let streams = world.get_resource_or_insert_with(|| RandomStreams::new(0)).save();
     let state = world.get_resource_or_init::<LearnerState>();
@@ -278,7 +287,10 @@ pub fn load(app: &mut App, directory: &Path) -> Result<(), LearnError> {
         ));
         entity.remove::<(Replaying, HeldBack)>();
         if saved.is_active && !log.is_empty() {
-            entity.insert((Replaying { actions: log, position: 0 }, HeldBack(saved.mode.into())));
+            entity.insert((
+                Replaying { actions: log, position: 0, human_steps: saved.human_steps },
+                HeldBack(saved.mode.into()),
+            ));
         }
     }
     Ok(())
@@ -315,7 +327,7 @@ fn encode_replay(replay: &Replay, directory: &Path) -> Result<Vec<u8>, LearnErro
     ]
     .into_iter()
     .collect();
-    let parts: [(&str, Dtype, Vec<usize>, &[u8]); 7] = [
+    let parts: [(&str, Dtype, Vec<usize>, &[u8]); 8] = [
         ("observations", Dtype::F32, vec![rows, header.observation_dim], bytemuck::cast_slice(columns.observations)),
         ("actions", Dtype::F32, vec![rows, header.action_dim], bytemuck::cast_slice(columns.actions)),
         ("rewards", Dtype::F32, vec![rows], bytemuck::cast_slice(columns.rewards)),
@@ -323,6 +335,7 @@ fn encode_replay(replay: &Replay, directory: &Path) -> Result<Vec<u8>, LearnErro
         ("kinds", Dtype::U8, vec![rows], columns.kinds),
         ("episodes", Dtype::U32, vec![rows], bytemuck::cast_slice(columns.episodes)),
         ("demonstrations", Dtype::U8, vec![rows], columns.demonstrations),
+        ("interventions", Dtype::U8, vec![rows], columns.interventions),
     ];
     let mut views = BTreeMap::new();
     for (name, dtype, shape, bytes) in parts {
@@ -349,6 +362,12 @@ fn decode_replay(bytes: &[u8], folder: &Path) -> Result<Replay, LearnError> {
     };
     let floats = |name: &str| Ok::<_, LearnError>(bytemuck::pod_collect_to_vec::<u8, f32>(&column(name, Dtype::F32)?));
     let numbers = |name: &str| Ok::<_, LearnError>(bytemuck::pod_collect_to_vec::<u8, u32>(&column(name, Dtype::U32)?));
+    let demonstrations = column("demonstrations", Dtype::U8)?;
+    // Checkpoints of before have no such column; nobody acted by hand in them, as far as they know.
+    let interventions = match tensors.names().contains(&"interventions") {
+        true => column("interventions", Dtype::U8)?,
+        false => vec![0; demonstrations.len()],
+    };
     let columns = OwnedColumns {
         observations: floats("observations")?,
         actions: floats("actions")?,
@@ -356,7 +375,8 @@ fn decode_replay(bytes: &[u8], folder: &Path) -> Result<Replay, LearnError> {
         next_rows: numbers("next_rows")?,
         kinds: column("kinds", Dtype::U8)?,
         episodes: numbers("episodes")?,
-        demonstrations: column("demonstrations", Dtype::U8)?,
+        demonstrations,
+        interventions,
     };
     Replay::from_columns(&header, columns).map_err(|error| fail(&error))
 }

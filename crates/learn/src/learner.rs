@@ -2,8 +2,8 @@ use std::collections::VecDeque;
 
 use bevy::prelude::*;
 use onestep_agent::{
-    ActOrder, Action, Agent, AgentMode, AgentPlugin, AgentSystems, Episode, NextObservation, Observation, Outcome,
-    Purpose, RandomStreams,
+    ActOrder, Action, Agent, AgentMode, AgentPlugin, AgentSystems, Episode, EpisodeSums, NextObservation, Observation,
+    Outcome, Purpose, RandomStreams,
 };
 use onestep_policy::{Phase, PolicyError};
 use serde::{Deserialize, Serialize};
@@ -190,6 +190,8 @@ pub(crate) struct Growing(pub ReplayCursor);
 pub struct Replaying {
     pub(crate) actions: Vec<f32>,
     pub(crate) position: usize,
+    /// How many of them a person wrote.
+    pub(crate) human_steps: u32,
 }
 
 impl Replaying {
@@ -247,19 +249,21 @@ fn gate(
     mut commands: Commands,
     mut state: ResMut<LearnerState>,
     schedule: Res<LearnerSchedule>,
-    mut agents: Query<(Entity, &mut AgentMode, Option<&HeldBack>, Option<&Replaying>), With<Agent>>,
+    mut agents: Query<(Entity, &mut AgentMode, &mut EpisodeSums, Option<&HeldBack>, Option<&Replaying>), With<Agent>>,
 ) {
     if state.phase == LearnPhase::Offline && state.updates >= schedule.offline_updates {
         state.phase = LearnPhase::Online;
     }
     let is_replaying = agents.iter().any(|(.., replaying)| replaying.is_some_and(|replaying| !replaying.is_finished()));
     let is_offline = state.phase == LearnPhase::Offline;
-    for (entity, mut mode, held, replaying) in &mut agents {
+    for (entity, mut mode, mut sums, held, replaying) in &mut agents {
         match (replaying, held) {
             // Nobody else writes a person's action, so that is the mode to repeat in.
             (Some(replaying), _) if !replaying.is_finished() => *mode = AgentMode::Human,
             (Some(_), _) if is_replaying => *mode = AgentMode::Idle,
-            (Some(_), held) => {
+            (Some(replaying), held) => {
+                // Repeated steps look as if a person had made them.
+                sums.human_steps = replaying.human_steps;
                 *mode = held.map_or(AgentMode::Policy, |held| held.0);
                 commands.entity(entity).remove::<(Replaying, HeldBack)>();
             }
@@ -311,7 +315,7 @@ fn store(
         })
         .collect();
     acted.sort_by_key(|(agent, ..)| **agent);
-    for (agent, _, episode, observation, action, next_observation, outcome, log, growing) in &mut acted {
+    for (agent, mode, episode, observation, action, next_observation, outcome, log, growing) in &mut acted {
         if episode.step <= 1 {
             log.0.clear();
             replay.abandon(&mut growing.0);
@@ -335,6 +339,7 @@ fn store(
             terminated: outcome.terminated,
             truncated: outcome.truncated,
             next_observation: next_observation.values(),
+            intervention: **mode == AgentMode::Human,
         };
         if let Err(error) = replay.push(&mut growing.0, transition) {
             state.fault =
@@ -436,15 +441,7 @@ fn learn_beside(world: &mut World) {
         world.resource_mut::<LearnerState>().fault = Some(LearnFault { place: "starting to learn", error, recent });
         return;
     }
-    with_worker(world, |worker, learning| {
-        while let Some(result) = worker.try_next() {
-            if !learning.note(result) {
-                return;
-            }
-        }
-        worker.take_over(learning.policy);
-        learning.send_due(worker);
-    });
+    with_worker(world, |worker, learning| learning.serve(worker));
 }
 
 fn start_worker(world: &mut World) -> Result<(), LearnError> {
@@ -473,6 +470,29 @@ impl Learning<'_> {
         note(result, self.state, self.metrics, self.recent)
     }
 
+    /// Takes what is finished, gives what is due, and does not wait.
+    fn serve(&mut self, worker: &mut BackgroundLearner) {
+        while let Some(result) = worker.try_next() {
+            if !self.note(result) {
+                return;
+            }
+        }
+        worker.take_over(self.policy);
+        self.send_due(worker);
+    }
+
+    /// Between two ticks: the offline phase queues its updates inside its ticks.
+    fn send_owed(&mut self, worker: &mut BackgroundLearner) {
+        if self.state.phase != LearnPhase::Offline && self.state.fault.is_none() {
+            self.send_due(worker);
+        }
+    }
+
+    /// Whether the next tick should wait: the queue is full, or updates are owed that it has no room for.
+    fn is_behind(&self, worker: &BackgroundLearner) -> bool {
+        self.state.fault.is_none() && (worker.room() == 0 || self.state.behind() > 0)
+    }
+
     /// Queues what is due and fits; returns how many.
     fn send_due(&mut self, worker: &mut BackgroundLearner) -> u64 {
         let (phase, updates) = due(self.state, self.schedule, worker.in_flight(), worker.room());
@@ -486,16 +506,20 @@ impl Learning<'_> {
     }
 }
 
-/// Runs `work` with the worker and what it needs; does nothing without a worker.
-fn with_worker(world: &mut World, work: impl FnOnce(&mut BackgroundLearner, &mut Learning<'_>)) {
+/// Runs `work` with the worker and what it needs; without a worker there is nothing to do, and no answer.
+fn with_worker<R>(world: &mut World, work: impl FnOnce(&mut BackgroundLearner, &mut Learning<'_>) -> R) -> Option<R> {
+    if !world.contains_resource::<BackgroundLearner>() {
+        return None;
+    }
     let (Some(mut worker), Some(mut state), Some(mut streams), Some(mut metrics)) = (
         world.remove_resource::<BackgroundLearner>(),
         world.remove_resource::<LearnerState>(),
         world.remove_resource::<RandomStreams>(),
         world.remove_resource::<LearnerMetrics>(),
     ) else {
-        return;
+        return None;
     };
+    let mut answer = None;
     if let (Some(policy), Some(replay), Some(schedule), Some(recent)) = (
         world.get_resource::<PolicyHandle>(),
         world.get_resource::<Replay>(),
@@ -511,48 +535,76 @@ fn with_worker(world: &mut World, work: impl FnOnce(&mut BackgroundLearner, &mut
             metrics: &mut metrics,
             streams: &mut streams,
         };
-        work(&mut worker, &mut learning);
+        answer = Some(work(&mut worker, &mut learning));
     }
     world.insert_resource(worker);
     world.insert_resource(state);
     world.insert_resource(streams);
     world.insert_resource(metrics);
+    answer
 }
 
-/// For a loop that runs as fast as the machine allows: waits while learning in the background is so far behind that its
-/// queue is full. Call it between two ticks; it does nothing with [`Execution::Inline`].
+/// For a loop that runs as fast as the machine allows: waits until every update that is owed is queued and the queue has
+/// room for another, so that learning in the background is never more than a queue of 32 updates behind. Call it between
+/// two ticks; it does nothing with [`Execution::Inline`].
 pub fn keep_pace(world: &mut World) {
-    if !world.contains_resource::<BackgroundLearner>() {
-        return;
-    }
     with_worker(world, |worker, learning| {
-        while learning.state.fault.is_none() && worker.room() == 0 {
+        learning.send_owed(worker);
+        while learning.is_behind(worker) {
             let Some(result) = worker.next() else { return };
             learning.note(result);
+            learning.send_owed(worker);
         }
     });
+}
+
+/// As [`keep_pace`], for a loop that must not wait: takes what is finished, queues what is owed, and returns whether
+/// the next tick may come. `false`: try again with the next frame.
+pub fn try_keep_pace(world: &mut World) -> bool {
+    with_worker(world, |worker, learning| {
+        while let Some(result) = worker.try_next() {
+            learning.note(result);
+        }
+        worker.take_over(learning.policy);
+        learning.send_owed(worker);
+        !learning.is_behind(worker)
+    })
+    .unwrap_or(true)
 }
 
 /// Waits until learning in the background has made every update that is owed, and gives the agents the newest weights:
 /// before an evaluation, or at the end. Call it between two ticks; it does nothing with [`Execution::Inline`].
 pub fn settle(world: &mut World) {
-    finish_updates(world, true);
+    finish_updates(world, true, true);
 }
 
-/// Waits for the updates that are queued, and with `owed` for all that are owed.
-pub(crate) fn finish_updates(world: &mut World, owed: bool) {
-    if !world.contains_resource::<BackgroundLearner>() {
-        return;
-    }
+/// As [`settle`], for a loop that must not wait: returns whether everything is made. `false`: try again with the next
+/// frame, and do not tick meanwhile, or there will be more to make.
+pub fn try_settle(world: &mut World) -> bool {
+    finish_updates(world, true, false)
+}
+
+/// As [`try_settle`], for the updates that are queued alone: what a checkpoint would wait for.
+pub fn try_finish(world: &mut World) -> bool {
+    finish_updates(world, false, false)
+}
+
+/// Makes the updates that are queued, and with `owed` all that are owed. Returns whether all are made; if it `waits`,
+/// they are.
+pub(crate) fn finish_updates(world: &mut World, owed: bool, waits: bool) -> bool {
     with_worker(world, |worker, learning| {
         loop {
-            if owed && learning.state.phase != LearnPhase::Offline && learning.state.fault.is_none() {
-                learning.send_due(worker);
+            if owed {
+                learning.send_owed(worker);
             }
-            let Some(result) = worker.next() else { break };
+            let Some(result) = (if waits { worker.next() } else { worker.try_next() }) else { break };
             learning.note(result);
         }
+        if worker.in_flight() > 0 {
+            return false;
+        }
         if learning.state.fault.is_none() {
+            // The worker rests: this takes as long as one copy of the weights at most.
             match worker.hand_over() {
                 Ok(()) => worker.take_over(learning.policy),
                 Err(error) => {
@@ -560,7 +612,9 @@ pub(crate) fn finish_updates(world: &mut World, owed: bool) {
                 }
             }
         }
-    });
+        true
+    })
+    .unwrap_or(true)
 }
 
 fn update_once(

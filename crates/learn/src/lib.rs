@@ -33,6 +33,7 @@ pub use compute::{Compute, ComputeReport};
 pub use error::LearnError;
 pub use learner::{
     Execution, LearnFault, LearnPhase, LearnerPlugin, LearnerSchedule, LearnerState, Replaying, keep_pace, settle,
+    try_finish, try_keep_pace, try_settle,
 };
 pub use metrics::LearnerMetrics;
 pub use noise::StreamNoise;

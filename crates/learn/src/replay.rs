@@ -57,6 +57,9 @@ pub struct Replay {
     kinds: Vec<u8>,
     episodes: Vec<u32>,
     demonstrations: Vec<u8>,
+    interventions: Vec<u8>,
+    /// Rows in the ring whose action a person wrote.
+    by_hand: usize,
     /// Transitions in the ring, without the rows that are only a last observation.
     transitions: usize,
 }
@@ -76,6 +79,15 @@ pub struct Transition<'a> {
     pub truncated: bool,
     /// `s_{t+1}`, `[S]`: kept only at the end of an episode, else it is the next transition's observation.
     pub next_observation: &'a [f32],
+    /// A person wrote the action, while a policy learned or in a demonstration.
+    pub intervention: bool,
+}
+
+/// Where a row comes from.
+#[derive(Debug, Default, Clone, Copy)]
+struct Source {
+    demonstration: bool,
+    intervention: bool,
 }
 
 /// The open end of one episode that is being added.
@@ -157,6 +169,8 @@ impl Replay {
             kinds: Vec::new(),
             episodes: Vec::new(),
             demonstrations: Vec::new(),
+            interventions: Vec::new(),
+            by_hand: 0,
             transitions: 0,
         })
     }
@@ -185,6 +199,12 @@ impl Replay {
         self.rows().filter(|&row| self.demonstrations.get(row) == Some(&1) && self.kind(row) != Kind::Last).count()
     }
 
+    /// How many of its transitions were made by hand: a person wrote the action.
+    #[must_use]
+    pub fn interventions(&self) -> usize {
+        self.by_hand
+    }
+
     /// Bytes of its arrays as they are now.
     #[must_use]
     pub fn bytes(&self) -> usize {
@@ -195,6 +215,7 @@ impl Replay {
             + self.episodes.len())
             + self.kinds.len()
             + self.demonstrations.len()
+            + self.interventions.len()
     }
 
     /// Adds one transition of the episode that `cursor` follows; at its end the cursor starts a new one.
@@ -238,13 +259,14 @@ impl Replay {
                 self.next_episode
             }
         };
-        let row =
-            self.add_row(transition.observation, transition.action, transition.reward, kind, episode, demonstration);
+        let source = Source { demonstration, intervention: transition.intervention };
+        let row = self.add_row(transition.observation, transition.action, transition.reward, kind, episode, source);
         self.link(cursor.last, row);
         cursor.last = Some((row, episode));
         if kind != Kind::Step {
             let zeros = vec![0.0; self.action_dim];
-            let last = self.add_row(transition.next_observation, &zeros, 0.0, Kind::Last, episode, demonstration);
+            let source = Source { intervention: false, ..source };
+            let last = self.add_row(transition.next_observation, &zeros, 0.0, Kind::Last, episode, source);
             self.link(cursor.last, last);
             cursor.last = None;
         }
@@ -288,6 +310,7 @@ impl Replay {
                     // A demonstration that simply stops was stopped from outside.
                     truncated: is_last && !episode.terminated,
                     next_observation,
+                    intervention: episode.interventions.get(step) == Some(&true),
                 },
                 true,
             )?;
@@ -396,7 +419,7 @@ impl Replay {
         reward: f32,
         kind: Kind,
         episode: u32,
-        demonstration: bool,
+        source: Source,
     ) -> u32 {
         let row = self.head;
         if row == self.used {
@@ -406,12 +429,14 @@ impl Replay {
             self.next_rows.push(NONE);
             self.kinds.push(kind as u8);
             self.episodes.push(episode);
-            self.demonstrations.push(u8::from(demonstration));
+            self.demonstrations.push(u8::from(source.demonstration));
+            self.interventions.push(u8::from(source.intervention));
             self.used += 1;
         } else {
             if self.kind(row) != Kind::Last {
                 self.transitions -= 1;
             }
+            self.by_hand -= usize::from(self.interventions.get(row) == Some(&1));
             let (s, a) = (self.observation_dim, self.action_dim);
             if let Some(place) = self.observations.get_mut(row * s..(row + 1) * s) {
                 place.copy_from_slice(observation);
@@ -424,8 +449,11 @@ impl Replay {
                     *place = value;
                 }
             }
-            for (column, value) in [(&mut self.kinds, kind as u8), (&mut self.demonstrations, u8::from(demonstration))]
-            {
+            for (column, value) in [
+                (&mut self.kinds, kind as u8),
+                (&mut self.demonstrations, u8::from(source.demonstration)),
+                (&mut self.interventions, u8::from(source.intervention)),
+            ] {
                 if let Some(place) = column.get_mut(row) {
                     *place = value;
                 }
@@ -437,6 +465,7 @@ impl Replay {
         if kind != Kind::Last {
             self.transitions += 1;
         }
+        self.by_hand += usize::from(source.intervention);
         self.head = (self.head + 1) % self.capacity;
         row as u32
     }
@@ -467,6 +496,7 @@ impl Replay {
             kinds: &self.kinds,
             episodes: &self.episodes,
             demonstrations: &self.demonstrations,
+            interventions: &self.interventions,
         }
     }
 
@@ -495,6 +525,7 @@ impl Replay {
             ("kinds", Some(len), columns.kinds.len()),
             ("episodes", Some(len), columns.episodes.len()),
             ("demonstrations", Some(len), columns.demonstrations.len()),
+            ("interventions", Some(len), columns.interventions.len()),
         ] {
             if expected != Some(found) {
                 return Err(format!("column `{name}` has {found} numbers, which does not fit {len} rows"));
@@ -523,6 +554,8 @@ impl Replay {
         replay.kinds = columns.kinds;
         replay.episodes = columns.episodes;
         replay.demonstrations = columns.demonstrations;
+        replay.by_hand = columns.interventions.iter().filter(|&&by_hand| by_hand == 1).count();
+        replay.interventions = columns.interventions;
         Ok(replay)
     }
 }
@@ -536,6 +569,7 @@ pub(crate) struct ReplayColumns<'a> {
     pub kinds: &'a [u8],
     pub episodes: &'a [u32],
     pub demonstrations: &'a [u8],
+    pub interventions: &'a [u8],
 }
 
 /// The arrays of a replay, owned.
@@ -548,6 +582,7 @@ pub(crate) struct OwnedColumns {
     pub kinds: Vec<u8>,
     pub episodes: Vec<u32>,
     pub demonstrations: Vec<u8>,
+    pub interventions: Vec<u8>,
 }
 
 /// Sizes and counters of a replay.
@@ -583,6 +618,7 @@ mod tests {
                         terminated: last && terminated,
                         truncated: last && !terminated,
                         next_observation: &[episode, step as f32 + 1.0],
+                        intervention: step % 3 == 1,
                     },
                 )
                 .unwrap();
@@ -639,6 +675,7 @@ mod tests {
                 terminated: false,
                 truncated: false,
                 next_observation: &[step as f32 + 1.0],
+                intervention: false,
             };
             replay.push(&mut cursor, transition).unwrap();
         }
@@ -658,6 +695,7 @@ mod tests {
             terminated: false,
             truncated: false,
             next_observation: &[0.0],
+            intervention: false,
         };
         let error = replay.push(&mut ReplayCursor::default(), transition);
         assert!(matches!(error, Err(LearnError::NotFinite { what: "an observation", index: 0 })));
@@ -692,12 +730,18 @@ mod tests {
                             terminated: last && *terminated,
                             truncated: last && !*terminated,
                             next_observation: &[id, (step + k + 1) as f32],
+                            intervention: (step + k) % 2 == 1,
                         }).unwrap();
                         clocks[other] = if last { 0 } else { step + k + 1 };
                     }
                 }
             }
             prop_assert!(replay.transitions <= replay.used && replay.used <= capacity);
+            // What is counted is what lies there, also after rows were overwritten.
+            let by_hand = (0..replay.used)
+                .filter(|&row| replay.kind(row) != Kind::Last && replay.observation(row)[1] as usize % 2 == 1)
+                .count();
+            prop_assert_eq!(replay.interventions(), by_hand);
             let mut buffer = BatchBuffer::default();
             if replay.sample(&mut buffer, 64, horizon, 0.9, &mut ChaCha8Rng::seed_from_u64(seed)).is_ok() {
                 for i in 0..64 {
@@ -721,7 +765,7 @@ mod tests {
             let owned = OwnedColumns {
                 observations: c.observations.to_vec(), actions: c.actions.to_vec(), rewards: c.rewards.to_vec(),
                 next_rows: c.next_rows.to_vec(), kinds: c.kinds.to_vec(), episodes: c.episodes.to_vec(),
-                demonstrations: c.demonstrations.to_vec(),
+                demonstrations: c.demonstrations.to_vec(), interventions: c.interventions.to_vec(),
             };
             let again = Replay::from_columns(&replay.header(), owned).unwrap();
             prop_assert_eq!(format!("{replay:?}"), format!("{again:?}"));

@@ -76,6 +76,7 @@ fn replay(episodes: &[Episode]) -> Replay {
                 terminated: ends([Ending::Terminated, Ending::Both]),
                 truncated: ends([Ending::Truncated, Ending::Both]),
                 next_observation: &observation(index, step + 1),
+                intervention: false,
             };
             replay.push(cursor, transition).unwrap();
         }

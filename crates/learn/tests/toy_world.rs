@@ -4,11 +4,12 @@
 use std::{fs, path::Path};
 
 use bevy::prelude::*;
-use onestep_agent::prelude::*;
+use onestep_agent::{EpisodeSums, prelude::*};
 use onestep_data::EpisodeData;
 use onestep_learn::{
     AlgorithmConfig, Compute, Execution, LearnError, LearnPhase, LearnerMetrics, LearnerPlugin, LearnerSchedule,
     LearnerState, PolicyHandle, PolicyPlugin, PolicySource, Replay, checkpoint, keep_pace, prepare, settle,
+    try_keep_pace, try_settle,
 };
 use onestep_policy::{MvpConfig, metrics};
 
@@ -418,4 +419,75 @@ fn a_loss_that_is_not_finite_stops_a_learner_in_the_background() {
     settle(app.world_mut());
     assert!(state(&app).updates >= updates);
     assert_eq!(weights(&app).len(), before.len());
+}
+
+#[test]
+fn learning_in_the_background_stays_within_its_queue_however_many_updates_a_tick_owes() {
+    // Eighty updates for each tick of four agents, more than the queue holds.
+    let schedule = LearnerSchedule { updates_per_step: 20.0, offline_updates: 0, ..beside() };
+    let mut app = with_demonstrations(toy_app(4, schedule.clone()), &demonstration());
+    for _ in 0..12 {
+        tick(&mut app, 1);
+        keep_pace(app.world_mut());
+        assert_eq!(state(&app).behind(), 0, "{:?}", state(&app));
+    }
+    assert!(state(&app).updates >= 7 * 80 - 32, "{:?}", state(&app));
+
+    // A loop that must not wait sees when it may tick, and ends with the same updates.
+    let mut other = with_demonstrations(toy_app(4, schedule), &demonstration());
+    let mut ticks = 0;
+    while ticks < 12 {
+        if try_keep_pace(other.world_mut()) {
+            tick(&mut other, 1);
+            ticks += 1;
+        } else {
+            std::thread::yield_now();
+        }
+    }
+    settle(app.world_mut());
+    while !try_settle(other.world_mut()) {
+        std::thread::yield_now();
+    }
+    assert_eq!((state(&other).behind(), state(&other).updates), (0, state(&app).updates));
+}
+
+#[test]
+fn steps_by_hand_are_flagged_and_stay_so_in_a_checkpoint() {
+    fn set_mode(app: &mut App, mode: AgentMode) {
+        *app.world_mut().query::<&mut AgentMode>().single_mut(app.world_mut()).unwrap() = mode;
+    }
+    fn by_hand(app: &mut App) -> (usize, u32) {
+        let steps = app.world_mut().query::<&EpisodeSums>().single(app.world()).unwrap().human_steps;
+        (app.world().resource::<Replay>().interventions(), steps)
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("checkpoint");
+    let mut app = toy_app(1, online());
+    tick(&mut app, 2);
+    set_mode(&mut app, AgentMode::Human);
+    tick(&mut app, 3);
+    set_mode(&mut app, AgentMode::Policy);
+    tick(&mut app, 2);
+    assert_eq!(by_hand(&mut app), (3, 3));
+    checkpoint::save(app.world_mut(), &path).unwrap();
+
+    let mut second = toy_app(1, online());
+    checkpoint::load(&mut second, &path).unwrap();
+    // The open episode is repeated, then goes on; repeated steps are nobody's.
+    tick(&mut second, 8);
+    assert_eq!(by_hand(&mut second), (3, 3));
+    assert_eq!(second.world().resource::<Replay>().len(), 8);
+
+    // A checkpoint of before, without the column.
+    let replay = path.join(checkpoint::REPLAY_FILE);
+    let bytes = fs::read(&replay).unwrap();
+    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let (_, metadata) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
+    let columns: Vec<_> = file.tensors().into_iter().filter(|(name, _)| name != "interventions").collect();
+    assert_eq!(columns.len() + 1, file.len());
+    fs::write(&replay, safetensors::serialize(columns, metadata.metadata().clone()).unwrap()).unwrap();
+    let mut third = toy_app(1, online());
+    checkpoint::load(&mut third, &path).unwrap();
+    tick(&mut third, 8);
+    assert_eq!(by_hand(&mut third), (0, 3));
 }

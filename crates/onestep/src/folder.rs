@@ -62,7 +62,9 @@ pub mod column {
     pub const STEPS_PER_SEC: &str = "rate/env_steps_per_sec";
     /// Transitions in the replay.
     pub const REPLAY_TRANSITIONS: &str = "replay/transitions";
-    /// Episodes that ended since the row before. The next three columns are their means.
+    /// Transitions in the replay whose action a person wrote. In the TensorBoard events alone, and only where there are any.
+    pub const REPLAY_INTERVENTIONS: &str = "replay/interventions";
+    /// Episodes that ended since the row before, without those in which a person acted. The next three columns are their means.
     pub const TRAIN_EPISODES: &str = "train/episodes";
     /// Share of them whose goal held at the end.
     pub const TRAIN_SUCCESS_RATE: &str = "train/success_rate";

@@ -198,7 +198,7 @@ impl Trainer {
     /// last checkpoint is as it was.
     pub fn run(&mut self, watcher: &mut dyn TrainWatcher) -> Result<TrainReport, RunError> {
         loop {
-            if let Some(report) = self.run.advance(self.app.world_mut(), watcher)? {
+            if let Some(report) = self.run.advance(self.app.world_mut(), watcher, WhenBehind::Wait)? {
                 return Ok(report);
             }
         }
@@ -209,7 +209,7 @@ impl Trainer {
     /// # Errors
     /// [`RunError::Fault`] when a number is not finite.
     pub fn tick(&mut self) -> Result<(), RunError> {
-        self.run.tick(self.app.world_mut())
+        self.run.tick_and(self.app.world_mut(), WhenBehind::Wait)
     }
 
     /// Writes a checkpoint, if the run has a folder.
@@ -249,6 +249,16 @@ pub fn wanted_demonstrations(
     .map(Some)
 }
 
+/// What a run does when learning in the background is behind: its queue is full, or updates have to be made before an
+/// evaluation or a checkpoint. With [`Execution::Inline`] it never is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhenBehind {
+    /// Waits for it: right for a loop that shows nothing.
+    Wait,
+    /// Does nothing and says so by [`TrainRun::is_waiting`]: right for frames, which try again with the next.
+    Yield,
+}
+
 /// A training run without the app that it happens in: when to evaluate, to save, and to write a row of metrics.
 ///
 /// [`Trainer`] calls it in a loop, a window between its frames: both make the same run of it.
@@ -264,6 +274,7 @@ pub struct TrainRun {
     clock: RunClock,
     last_save: Instant,
     meter: RateMeter,
+    is_waiting: bool,
 }
 
 /// An evaluation under way, in worlds of its own.
@@ -367,6 +378,7 @@ impl TrainRun {
             clock: RunClock::start(worked_secs),
             episodes: EpisodeWindow::default(),
             evaluation: None,
+            is_waiting: false,
             config,
             folder,
             policy,
@@ -393,8 +405,17 @@ impl TrainRun {
         self.evaluation.is_some()
     }
 
+    /// Whether the last call of [`advance`](Self::advance) did nothing, because learning in the background has to catch up
+    /// first.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        self.is_waiting
+    }
+
     /// The smallest piece of the run: one control step of the learning agents, one portion of offline updates, or one
     /// control step of an evaluation. Returns the report once the run is over.
+    ///
+    /// What is done, and in which order, does not depend on `when_behind` where updates are made inside the tick.
     ///
     /// # Errors
     /// As [`Trainer::run`].
@@ -402,13 +423,25 @@ impl TrainRun {
         &mut self,
         world: &mut World,
         watcher: &mut dyn TrainWatcher,
+        when_behind: WhenBehind,
     ) -> Result<Option<TrainReport>, RunError> {
+        self.is_waiting = false;
         if let Some(open) = self.evaluation.take() {
             return self.evaluate(open, world, watcher);
         }
         if let Some(kind) = self.due_evaluation(world) {
-            onestep_learn::settle(world);
+            let is_settled = match when_behind {
+                WhenBehind::Wait => {
+                    onestep_learn::settle(world);
+                    true
+                }
+                WhenBehind::Yield => onestep_learn::try_settle(world),
+            };
             self.check_faults(world)?;
+            if !is_settled {
+                self.is_waiting = true;
+                return Ok(None);
+            }
             let mut app = build_app(&self.config, &Role::Evaluate(self.policy.clone()));
             let seeds = evaluation_seeds(&self.config, self.config.evaluation.episodes);
             let run = EvaluationRun::start(&mut app, &seeds)?;
@@ -422,7 +455,11 @@ impl TrainRun {
             self.save(world, watcher)?;
             return Err(RunError::Interrupted);
         }
-        self.tick(world)?;
+        if when_behind == WhenBehind::Yield && !self.may_tick(world, watcher)? {
+            self.is_waiting = true;
+            return Ok(None);
+        }
+        self.tick_and(world, when_behind)?;
         let position = position(world);
         watcher.ticked(position);
         if let Some(rates) = self.meter.measure(position) {
@@ -431,23 +468,48 @@ impl TrainRun {
         if self.rows.is_due(position) {
             self.write_row(world, &[])?;
         }
-        if self.last_save.elapsed().as_secs_f64() >= self.config.checkpoint.every_secs {
+        if self.is_save_due() && (when_behind == WhenBehind::Wait || onestep_learn::try_finish(world)) {
             self.save(world, watcher)?;
         }
         Ok(None)
+    }
+
+    fn is_save_due(&self) -> bool {
+        self.last_save.elapsed().as_secs_f64() >= self.config.checkpoint.every_secs
+    }
+
+    /// Whether the next tick may come without waiting for anything. A checkpoint that is due comes before it, as soon as
+    /// what is queued is made.
+    fn may_tick(&mut self, world: &mut World, watcher: &mut dyn TrainWatcher) -> Result<bool, RunError> {
+        let mut may = true;
+        if self.is_save_due() {
+            may = onestep_learn::try_finish(world);
+            if may {
+                self.save(world, watcher)?;
+            }
+        }
+        let may = may && onestep_learn::try_keep_pace(world);
+        self.check_faults(world)?;
+        Ok(may)
     }
 
     fn report(&self) -> TrainReport {
         TrainReport { evaluations: self.evaluations.clone(), wall_secs: self.clock.worked_secs() }
     }
 
-    /// One control step, or one portion of offline updates.
+    /// One control step, or one portion of offline updates. It does not wait for learning in the background.
     ///
     /// # Errors
     /// [`RunError::Fault`] when a number is not finite.
     pub fn tick(&mut self, world: &mut World) -> Result<(), RunError> {
+        self.tick_and(world, WhenBehind::Yield)
+    }
+
+    fn tick_and(&mut self, world: &mut World, when_behind: WhenBehind) -> Result<(), RunError> {
         onestep_record::tick(world);
-        onestep_learn::keep_pace(world);
+        if when_behind == WhenBehind::Wait {
+            onestep_learn::keep_pace(world);
+        }
         self.episodes.read(world);
         self.check_faults(world)
     }
@@ -571,6 +633,11 @@ impl TrainRun {
             (column::STEPS_PER_SEC, steps_per_sec),
             (column::REPLAY_TRANSITIONS, transitions as f64),
         ];
+        // TensorBoard shows them, the table has no columns for what hardly any run has.
+        let by_hand = world.get_resource::<Replay>().map_or(0, Replay::interventions);
+        if by_hand > 0 {
+            row.push((column::REPLAY_INTERVENTIONS, by_hand as f64));
+        }
         row.extend(self.episodes.take_means());
         row.extend_from_slice(extra);
         row.extend(means.into_iter().map(|(name, value)| (name, f64::from(value))));
@@ -641,7 +708,7 @@ fn wall_time_secs() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs_f64()
 }
 
-/// Training episodes that ended lately.
+/// Training episodes that ended lately. Those in which a person acted say nothing of the policy, and are left out.
 #[derive(Default)]
 struct EpisodeWindow {
     cursor: MessageCursor<EpisodeFinished>,
@@ -655,7 +722,7 @@ const RECENT_EPISODES: usize = 20;
 impl EpisodeWindow {
     fn read(&mut self, world: &World) {
         let Some(messages) = world.get_resource::<Messages<EpisodeFinished>>() else { return };
-        for EpisodeFinished(end) in self.cursor.read(messages) {
+        for EpisodeFinished(end) in self.cursor.read(messages).filter(|EpisodeFinished(end)| end.human_steps == 0) {
             self.since_row.push(end.clone());
             self.recent.push_back(end.success);
         }

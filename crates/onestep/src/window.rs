@@ -5,10 +5,10 @@
 //! candidates) is part of the run then.
 
 mod drivers;
+mod rendering;
 mod screenshot;
 
 use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -17,14 +17,13 @@ use bevy::{
     app::TerminalCtrlCHandlerPlugin,
     log::LogPlugin,
     prelude::*,
-    render::error_handler::{RenderErrorHandler, RenderErrorPolicy},
     window::{ExitCondition, PresentMode, WindowResolution},
 };
 use onestep_agent::{Agent, StageTimesPlugin};
 use onestep_record::{demonstrations::DemonstrationPlugin, evaluation::EvaluationReport, finish, video::find_adapter};
 use onestep_ui::{
-    CloseRequest, FilmPlugin, HumanPlugin, KeysPlugin, Notice, OrbitCamera, OrbitCameraPlugin, Pace, PacePlugin, Panel,
-    PanelPlugin, SmoothPlugin, drive,
+    FilmPlugin, HumanPlugin, KeysPlugin, Notice, OrbitCamera, OrbitCameraPlugin, Pace, PacePlugin, Panel, PanelPlugin,
+    SmoothPlugin, drive,
 };
 use thiserror::Error;
 
@@ -55,6 +54,9 @@ pub struct WindowOptions {
     pub films: PathBuf,
     /// Film from the first frame on.
     pub film: bool,
+    /// Give the graphics device up after so many frames: to try what happens then.
+    #[doc(hidden)]
+    pub lose_device_after: Option<u32>,
 }
 
 impl Default for WindowOptions {
@@ -67,6 +69,7 @@ impl Default for WindowOptions {
             panel: Panel::default(),
             films: PathBuf::from("."),
             film: false,
+            lose_device_after: None,
         }
     }
 }
@@ -127,16 +130,22 @@ pub fn open(config: &RunConfig, role: &Role, options: &WindowOptions) -> Result<
         },
         PanelPlugin { panel: options.panel.clone() },
     ));
-    app.insert_resource(RenderErrorHandler(stop_for_lost_device));
+    rendering::guard(&mut app, options.lose_device_after);
     if let Some(screenshot) = &options.screenshot {
         screenshot::add(&mut app, screenshot.clone());
     }
-    finish(&mut app);
+    if let Err(panic) = rendering::caught(rendering::is_of_window, || finish(&mut app)) {
+        let said = rendering::text_of(panic.as_ref());
+        if !rendering::is_of_window(&said) {
+            std::panic::resume_unwind(panic);
+        }
+        return Err(at_start(&said).into());
+    }
     spawn_camera(&mut app, config);
     Ok(app)
 }
 
-/// Winit has no way to say that there is no display but to panic; that must not look like a crash of ours.
+/// Neither winit nor the renderer has a way to say what is missing but to panic; that must not look like a crash of ours.
 fn with_window(options: &WindowOptions) -> Result<App, WindowError> {
     let window = Window {
         title: options.title.clone(),
@@ -156,24 +165,29 @@ fn with_window(options: &WindowOptions) -> Result<App, WindowError> {
         // The command has its own log, and its own answer to Ctrl-C.
         .disable::<LogPlugin>()
         .disable::<TerminalCtrlCHandlerPlugin>();
-    let hook = std::panic::take_hook();
-    std::panic::set_hook(Box::new(|_| {}));
-    let built = catch_unwind(AssertUnwindSafe(|| {
-        let mut app = App::new();
-        app.add_plugins(plugins);
-        app
-    }));
-    std::panic::set_hook(hook);
-    built.map_err(|panic| {
-        let said = panic.downcast_ref::<String>().cloned();
-        let said = said.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default();
-        tracing::debug!("the window system: {said}");
+    let built = rendering::caught(
+        |_| true,
+        || {
+            let mut app = App::new();
+            app.add_plugins(plugins);
+            app
+        },
+    );
+    built.map_err(|panic| at_start(&rendering::text_of(panic.as_ref())))
+}
+
+/// What a panic of the window system or of the renderer means.
+fn at_start(said: &str) -> WindowError {
+    if rendering::is_of_display(said) {
         let reason = match std::env::var("DISPLAY") {
             Ok(display) => format!("the display `{display}` does not answer"),
             Err(_) => "the window system does not answer".to_owned(),
         };
-        WindowError::NoDisplay { reason }
-    })
+        tracing::debug!("the window system: {said}");
+        return WindowError::NoDisplay { reason };
+    }
+    let said = said.lines().next().unwrap_or_default();
+    WindowError::NoDriver { reason: format!("the renderer does not start: {said}") }
 }
 
 /// Refuses early what [`open`] would refuse after long work. Systems with X11 name the display in a variable.
@@ -181,28 +195,18 @@ fn with_window(options: &WindowOptions) -> Result<App, WindowError> {
 /// # Errors
 /// [`WindowError::NoDisplay`] when the variable is missing.
 pub fn require_display() -> Result<(), WindowError> {
-    let is_missing = cfg!(target_os = "linux") && std::env::var_os("DISPLAY").is_none_or(|name| name.is_empty());
-    if is_missing {
-        return Err(WindowError::NoDisplay { reason: "the variable DISPLAY is not set".to_owned() });
+    let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    if !cfg!(target_os = "linux") || is_set("DISPLAY") {
+        return Ok(());
     }
-    Ok(())
-}
-
-/// What the renderer said when it gave up.
-#[derive(Resource, Debug)]
-struct LostDevice(String);
-
-fn stop_for_lost_device(
-    error: &bevy::render::error_handler::RenderError,
-    world: &mut World,
-    _: &mut World,
-) -> RenderErrorPolicy {
-    if !world.contains_resource::<LostDevice>() {
-        world.insert_resource(LostDevice(error.description.clone()));
-        // The simulation is whole: its driver saves as it does when the window is closed.
-        world.insert_resource(CloseRequest);
-    }
-    RenderErrorPolicy::StopRendering
+    let reason = match is_set("WAYLAND_DISPLAY") {
+        true => {
+            "this is a Wayland session, and windows are opened by X11: the variable DISPLAY is not set. Install Xwayland \
+             (the package `xwayland`) and log in again, or start it by `Xwayland :7 &` and set DISPLAY=:7"
+        }
+        false => "the variable DISPLAY is not set",
+    };
+    Err(WindowError::NoDisplay { reason: reason.to_owned() })
 }
 
 /// A camera that can be moved, on the first arena.
@@ -224,19 +228,30 @@ fn take<T>(slot: &Slot<T>) -> Option<T> {
 
 /// Runs the app to its end, and returns what its driver left.
 fn run<T>(mut app: App, slot: &Slot<Result<T, RunError>>) -> Result<T, RunError> {
-    let lost: Slot<String> = Slot::default();
-    let word = lost.clone();
-    app.add_systems(Last, move |device: Option<Res<LostDevice>>| {
-        if let Some(device) = device {
-            *word.lock().unwrap_or_else(PoisonError::into_inner) = Some(device.0.clone());
-        }
+    let lost = rendering::lost_device(&app);
+    let ended = rendering::caught(rendering::is_of_window, || {
+        let _ = app.run();
     });
-    let _ = app.run();
-    if let Some(reason) = take(&lost) {
-        return Err(WindowError::DeviceLost { reason }.into());
+    if let Err(panic) = ended {
+        let said = rendering::text_of(panic.as_ref());
+        if rendering::is_of_display(&said) {
+            return Err(at_start(&said).into());
+        }
+        // A mistake of ours shall look like one.
+        if !rendering::is_of_window(&said) {
+            std::panic::resume_unwind(panic);
+        }
+        lost.report(&said);
     }
     // Without a word of the driver the window system itself ended the app.
-    take(slot).unwrap_or(Err(RunError::Interrupted))
+    let left = take(slot);
+    let Some(reason) = lost.reason() else { return left.unwrap_or(Err(RunError::Interrupted)) };
+    let reason = match left {
+        // What else went wrong then is not to be lost.
+        Some(Err(error)) if !matches!(error, RunError::Interrupted) => format!("{reason}; {error}"),
+        _ => reason,
+    };
+    Err(WindowError::DeviceLost { reason }.into())
 }
 
 /// Trains in an app of [`open`] with [`Role::Train`], in which `train_run` was begun. Closing the window saves, as [`TrainWatcher::wants_to_stop`] does.
@@ -329,6 +344,16 @@ pub fn parse_speed(text: &str) -> Result<onestep_ui::Speed, String> {
 mod tests {
     use super::*;
     use onestep_ui::Speed;
+
+    #[test]
+    fn a_panic_at_the_start_is_told_by_what_it_says() {
+        let no_display = at_start("Failed to build event loop: Os(OsError { line: 786, .. })");
+        assert!(matches!(no_display, WindowError::NoDisplay { .. }), "{no_display}");
+        let no_driver =
+            at_start("Unable to find a GPU! Make sure you have installed required drivers!\nmore").to_string();
+        assert!(no_driver.contains("Unable to find a GPU") && !no_driver.contains("more"), "{no_driver}");
+        assert!(!no_driver.contains("does not answer"));
+    }
 
     #[test]
     fn sizes_and_speeds_are_read_or_explained() {

@@ -39,6 +39,8 @@ pub struct DemonstrationRecorder {
     ended: bool,
     before: usize,
     discarded: usize,
+    /// Episodes that are kept and in no file yet.
+    unwritten: usize,
 }
 
 impl DemonstrationRecorder {
@@ -78,6 +80,7 @@ impl DemonstrationRecorder {
             ended: false,
             before,
             discarded: 0,
+            unwritten: 0,
         })
     }
 
@@ -134,13 +137,65 @@ impl DemonstrationRecorder {
     ///
     /// # Errors
     /// [`DataError`] when the file cannot be written: the one before is still there, and the episode stays in memory
-    /// and is written with the next.
+    /// and is written with the next, or by [`flush`](Self::flush).
     pub fn keep(&mut self) -> Result<bool, DataError> {
         self.ended = false;
         let Some(episode) = self.open.take() else { return Ok(false) };
         self.file.episodes.push(episode);
-        onestep_data::write_episodes(&self.path, &self.file, &WriteOptions::default())?;
+        self.unwritten += 1;
+        self.write(&self.path.clone())?;
         Ok(true)
+    }
+
+    /// Episodes that were kept and could not be written yet.
+    #[must_use]
+    pub fn unwritten(&self) -> usize {
+        self.unwritten
+    }
+
+    /// Writes what could not be written before: the last thing to do with a session. When the file is still in the way,
+    /// everything goes to another name beside it, or else into the system's folder for temporary files.
+    ///
+    /// # Errors
+    /// [`DataError`] when the file itself cannot be written; it names the other one.
+    pub fn flush(&mut self) -> Result<(), DataError> {
+        if self.unwritten == 0 {
+            return Ok(());
+        }
+        let Err(error) = self.write(&self.path.clone()) else { return Ok(()) };
+        let (all, unwritten) = (self.file.episodes.len(), self.unwritten);
+        for other in self.other_names() {
+            if self.write(&other).is_ok() {
+                let problem = format!(
+                    "it could not be written ({error}); all {all} episodes, {unwritten} of them in no other file, are in {}",
+                    other.display()
+                );
+                return Err(DataError::Request { path: self.path.clone(), problem });
+            }
+        }
+        let problem =
+            format!("{unwritten} episodes could not be written, here or anywhere else, and are lost: {error}");
+        Err(DataError::Request { path: self.path.clone(), problem })
+    }
+
+    fn write(&mut self, path: &Path) -> Result<(), DataError> {
+        onestep_data::write_episodes(path, &self.file, &WriteOptions::default())?;
+        self.unwritten = 0;
+        Ok(())
+    }
+
+    /// Free names for the same kind of file: beside it, and in the folder for temporary files.
+    fn other_names(&self) -> Vec<PathBuf> {
+        /// Names that are tried in a folder.
+        const TRIES: usize = 99;
+        let text = |part: Option<&std::ffi::OsStr>| part.unwrap_or_default().to_string_lossy().into_owned();
+        let (stem, ending) = (text(self.path.file_stem()), text(self.path.extension()));
+        let folders = [self.path.parent().map(Path::to_owned).unwrap_or_default(), std::env::temp_dir()];
+        let free = |folder: PathBuf| {
+            let names = (1..=TRIES).map(|number| folder.join(format!("{stem}-rescued-{number}.{ending}")));
+            names.into_iter().find(|path| !path.exists())
+        };
+        folders.into_iter().filter_map(free).collect()
     }
 
     /// Forgets the episode. The caller gives up the agent's episode, so that the next begins.

@@ -10,7 +10,10 @@ use onestep_learn::CandidateSet;
 use onestep_record::overlay::{ColorScale, Overlay};
 use onestep_sim::Arena;
 
-use crate::tube::{TubeMesh, TubePoint, smooth};
+use crate::{
+    paint::{self, Paint},
+    tube::{TubeMesh, TubePoint, smooth},
+};
 
 /// Draws the candidates of each agent as the paths that its grippers would take.
 ///
@@ -24,7 +27,8 @@ pub struct CandidatesPlugin {
     pub radius_meters: f32,
     /// Radius of the chosen one.
     pub chosen_radius_meters: f32,
-    /// At most this many candidates are drawn for each agent; the chosen one is always among them.
+    /// At most this many candidates are drawn for each agent, evenly spread over all; the chosen one is always among
+    /// them.
     pub max_candidates: usize,
 }
 
@@ -42,6 +46,7 @@ impl Plugin for CandidatesPlugin {
             tracing::debug!("no renderer in this app: candidates are not drawn");
             return;
         }
+        paint::add(app);
         app.insert_resource(Settings(self.clone()))
             .init_resource::<Paths>()
             .init_resource::<ShownCandidates>()
@@ -59,6 +64,8 @@ pub struct ShownCandidates {
     pub chosen: f32,
     /// How many candidates there are.
     pub count: usize,
+    /// How many of them are drawn.
+    pub drawn: usize,
 }
 
 #[derive(Resource)]
@@ -96,10 +103,9 @@ fn predict_paths(
         let candidates = if chunk == 0 {
             Vec::new()
         } else {
-            let stride = set.q.len().div_ceil(settings.0.max_candidates.max(1)).max(1);
-            let candidates = set.actions.chunks_exact(chunk).zip(&set.q).enumerate();
-            candidates
-                .filter(|(index, _)| *index == set.chosen || index.is_multiple_of(stride))
+            let all: Vec<_> = set.actions.chunks_exact(chunk).zip(&set.q).collect();
+            shown_of(all.len(), settings.0.max_candidates, set.chosen)
+                .filter_map(|index| Some((index, *all.get(index)?)))
                 .flat_map(|(index, (actions, q))| {
                     let color = value_color(*q, low, high).to_linear();
                     let chosen = index == set.chosen;
@@ -113,6 +119,7 @@ fn predict_paths(
             range: (!candidates.is_empty()).then_some((low, high)),
             chosen: set.q.get(set.chosen).copied().unwrap_or(f32::NAN),
             count: set.q.len(),
+            drawn: set.q.len().min(settings.0.max_candidates.max(1)),
         };
         paths.0.insert(entity, AgentPaths { candidates, shown, drawn, is_new: true });
     }
@@ -127,21 +134,14 @@ fn draw_paths(
     mut paths: ResMut<Paths>,
     mut shown: ResMut<ShownCandidates>,
     mut meshes: ResMut<Assets<Mesh>>,
-    mut materials: ResMut<Assets<StandardMaterial>>,
-    mut paint: Local<Option<(Handle<StandardMaterial>, Handle<StandardMaterial>)>>,
+    mut materials: ResMut<Assets<Paint>>,
+    mut paint: Local<Option<(Handle<Paint>, Handle<Paint>)>>,
     agents: Query<(&Agent, &AgentMode, &Episode, &Transform), With<Arena>>,
     mut brushes: Query<Brush<'_>, Without<Arena>>,
 ) {
     let (thin, thick) = paint.get_or_insert_with(|| {
-        let paint = StandardMaterial {
-            unlit: true,
-            alpha_mode: AlphaMode::Blend,
-            depth_bias: IN_FRONT,
-            ..StandardMaterial::default()
-        };
         // The chosen one is drawn after the others.
-        let front = StandardMaterial { depth_bias: 1.5 * IN_FRONT, ..paint.clone() };
-        (materials.add(paint), materials.add(front))
+        (materials.add(Paint { depth_bias: IN_FRONT }), materials.add(Paint { depth_bias: IN_FRONT + IN_FRONT / 2 }))
     });
     let mut first: Option<(u32, ShownCandidates)> = None;
     for (entity, paths) in &mut paths.0 {
@@ -156,7 +156,7 @@ fn draw_paths(
                 first = Some((agent.0, paths.shown));
             }
             let (others, chosen) = *paths.drawn.get_or_insert_with(|| {
-                let brush = |paint: &Handle<StandardMaterial>| {
+                let brush = |paint: &Handle<Paint>| {
                     (
                         Mesh3d::default(),
                         MeshMaterial3d(paint.clone()),
@@ -196,9 +196,19 @@ fn draw_paths(
     shown.set_if_neq(first.map_or_else(ShownCandidates::default, |(_, shown)| shown));
 }
 
+/// Which of so many candidates are drawn: `most` of them, evenly spread; the chosen one takes the place of the one next
+/// to it.
+fn shown_of(count: usize, most: usize, chosen: usize) -> impl Iterator<Item = usize> {
+    let shown = count.min(most.max(1));
+    let place = move |number: usize| number * count / shown.max(1);
+    // The last place at or before the chosen one.
+    let nearest = (0..shown).rev().find(|number| place(*number) <= chosen).unwrap_or(0);
+    (0..shown).map(move |number| if number == nearest && chosen < count { chosen } else { place(number) })
+}
+
 /// Paths start between the fingers, and would be hidden by the hand: they are drawn as if they were about a decimetre
 /// nearer, in units of the depth buffer's last digit.
-const IN_FRONT: f32 = 5.0e5;
+const IN_FRONT: i32 = 500_000;
 
 /// Pieces that a stretch between two control steps is drawn in.
 const PIECES: u32 = 4;
@@ -301,6 +311,21 @@ mod tests {
             (0..=20).map(|step| Oklcha::from(value_color(step as f32, 0.0, 20.0)).lightness).collect();
         for pair in lightness.windows(2) {
             assert!((0.015..0.045).contains(&(pair[1] - pair[0])), "{pair:?}");
+        }
+    }
+
+    #[test]
+    fn as_many_are_drawn_as_there_is_room_for() {
+        for (count, most, chosen) in
+            [(65, 64, 64), (65, 64, 1), (128, 64, 127), (64, 64, 5), (3, 64, 2), (7, 1, 6), (0, 9, 0)]
+        {
+            let shown: Vec<usize> = shown_of(count, most, chosen).collect();
+            assert_eq!(shown.len(), count.min(most), "{count} {most}");
+            assert!(shown.is_sorted_by(|a, b| a < b) && shown.iter().all(|index| *index < count), "{shown:?}");
+            assert!(count == 0 || shown.contains(&chosen), "{shown:?}");
+            // Evenly: no gap is twice as wide as it must be.
+            let widest = shown.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(0);
+            assert!(widest <= 2 * count.div_ceil(most.max(1)), "{shown:?}");
         }
     }
 

@@ -4,12 +4,8 @@ use bevy::{
     input::gamepad::{Gamepad, GamepadAxis, GamepadButton},
     prelude::*,
 };
-use onestep_learn::PolicyHandle;
 
-use crate::{
-    HumanControl,
-    human::{AgentState, take_over},
-};
+use crate::{HumanControl, episodes::EpisodeControl};
 
 /// One direction of a stick, or of the cross.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -80,18 +76,16 @@ pub(crate) const HELP: [(&str, &str); 8] = [
     ("Select", "end the recording"),
 ];
 
+/// The same for two arms.
+pub(crate) const HELP_OTHER_ARM: (&str, &str) = ("right stick in", "other arm");
+
 /// Whether a button of any gamepad went down in this frame.
 pub(crate) fn is_pressed(pads: &Query<&Gamepad>, button: GamepadButton) -> bool {
     pads.iter().any(|pad| pad.just_pressed(button))
 }
 
 /// After the keys: sticks and buttons add to them.
-pub(crate) fn read_pads(
-    pads: Query<&Gamepad>,
-    mut control: ResMut<HumanControl>,
-    mut agents: Query<AgentState<'_>>,
-    policy: Option<Res<PolicyHandle>>,
-) {
+pub(crate) fn read_pads(pads: Query<&Gamepad>, mut control: ResMut<HumanControl>, mut episodes: EpisodeControl) {
     let control = control.bypass_change_detection();
     for pad in &pads {
         for (index, value, is_tap) in control
@@ -119,7 +113,7 @@ pub(crate) fn read_pads(
         }
     }
     if is_pressed(&pads, TAKE_OVER) {
-        take_over(control, &mut agents, policy.is_some());
+        episodes.take_over(control);
     }
 }
 
@@ -231,6 +225,18 @@ mod tests {
         push(&mut app, pad, GamepadAxis::LeftStickX, 1.0);
         push(&mut app, pad, GamepadAxis::LeftStickY, -1.0);
         assert_eq!(action_after_tick(&mut app), [0.5, -0.5]);
+    }
+
+    #[test]
+    fn the_right_stick_pressed_moves_the_other_arm() {
+        let (mut app, pad) = app("transport", AgentMode::Human);
+        push(&mut app, pad, GamepadAxis::LeftStickY, 1.0);
+        let forward = |action: &[f32]| (action[0], action[7]);
+        assert_eq!(forward(&action_after_tick(&mut app)), (0.5, 0.0));
+        press(&mut app, pad, GamepadButton::RightThumb);
+        assert_eq!(forward(&action_after_tick(&mut app)), (0.0, 0.5));
+        press(&mut app, pad, GamepadButton::RightThumb);
+        assert_eq!(forward(&action_after_tick(&mut app)), (0.5, 0.0));
     }
 
     #[test]

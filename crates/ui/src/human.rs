@@ -1,9 +1,8 @@
 use bevy::prelude::*;
-use onestep_agent::{ActOrder, Action, ActionSpace, Agent, AgentMode, AgentSpec, AgentSystems, Episode, EpisodeSums};
-use onestep_learn::{ActionChunk, PolicyHandle};
-use onestep_sim::{Arena, frames};
+use onestep_agent::{ActOrder, Action, ActionSpace, Agent, AgentMode, AgentSpec, AgentSystems, Episode};
+use onestep_sim::frames;
 
-use crate::{InputCapture, OrbitCamera, PadInput, gamepad::read_pads};
+use crate::{InputCapture, OrbitCamera, PadInput, episodes::EpisodeControl, gamepad::read_pads};
 
 /// Lets a person act for one agent by keyboard or gamepad, and take over from a policy or a script while it runs.
 ///
@@ -208,6 +207,16 @@ impl HumanControl {
         self.is_fine = true;
     }
 
+    /// Who acts when a person gives back.
+    pub(crate) fn mode_before(&self) -> AgentMode {
+        self.mode_before
+    }
+
+    /// Whom a person took over from.
+    pub(crate) fn remember(&mut self, mode: AgentMode) {
+        self.mode_before = mode;
+    }
+
     /// How many arms the selected agent has that keys can move.
     #[must_use]
     pub fn arms(&self) -> usize {
@@ -249,8 +258,7 @@ fn read_keys(
     capture: Res<InputCapture>,
     mut control: ResMut<HumanControl>,
     cameras: Query<&OrbitCamera>,
-    mut agents: Query<AgentState<'_>>,
-    policy: Option<Res<PolicyHandle>>,
+    mut episodes: EpisodeControl,
 ) {
     let control = control.bypass_change_detection();
     control.held.fill(0.0);
@@ -280,7 +288,7 @@ fn read_keys(
         control.next_arm();
     }
     if keys.just_pressed(KeyCode::KeyT) {
-        take_over(control, &mut agents, policy.is_some());
+        episodes.take_over(control);
     }
 }
 
@@ -293,71 +301,6 @@ fn turn_to_camera(space: &ActionSpace, arm: usize, action: &mut [f32], yaw: f32)
     for (place, value) in [(x, in_arm.x), (y, in_arm.y)] {
         if let Some(number) = action.get_mut(place) {
             *number = value.clamp(-1.0, 1.0);
-        }
-    }
-}
-
-/// What a change of the mode concerns.
-pub(crate) type AgentState<'a> = (
-    &'a Agent,
-    &'a mut AgentMode,
-    &'a mut Episode,
-    &'a mut EpisodeSums,
-    Option<&'a mut ActionChunk>,
-    Option<&'a Arena>,
-);
-
-/// Takes over from policy or script, or gives back.
-pub(crate) fn take_over(control: &mut HumanControl, agents: &mut Query<AgentState<'_>>, has_policy: bool) {
-    let selected = control.agent;
-    let Some((_, mode, ..)) = agents.iter().find(|(agent, ..)| agent.0 == selected) else { return };
-    let wanted = match *mode {
-        AgentMode::Human => control.mode_before,
-        AgentMode::Policy | AgentMode::Scripted => {
-            control.mode_before = *mode;
-            AgentMode::Human
-        }
-        // Held back, or without an episode: there is nothing to take over.
-        AgentMode::Idle => return,
-    };
-    set_mode(selected, wanted, agents, has_policy);
-}
-
-/// Lets somebody else act from the next tick on. A mode that nobody could act in is refused: returns whether it was set.
-pub(crate) fn set_mode(selected: u32, wanted: AgentMode, agents: &mut Query<AgentState<'_>>, has_policy: bool) -> bool {
-    for (agent, mut mode, _, _, chunk, arena) in agents {
-        if agent.0 != selected || *mode == AgentMode::Idle {
-            continue;
-        }
-        let is_possible = match wanted {
-            AgentMode::Policy => has_policy,
-            AgentMode::Scripted => arena.is_some_and(|arena| arena.sim().task().has_expert()),
-            AgentMode::Human | AgentMode::Idle => true,
-        };
-        if is_possible {
-            *mode = wanted;
-            // The rest of a chunk was meant for a state that is gone.
-            if let Some(mut chunk) = chunk {
-                *chunk = ActionChunk::default();
-            }
-        }
-        return is_possible;
-    }
-    false
-}
-
-/// Starts an agent's episode over, from this seed if there is one.
-pub(crate) fn reset_episode(selected: u32, seed: Option<u64>, agents: &mut Query<AgentState<'_>>) {
-    for (agent, _, mut episode, mut sums, ..) in agents {
-        if agent.0 != selected {
-            continue;
-        }
-        match seed {
-            Some(seed) => {
-                *episode = Episode::resumed(episode.index + 1, seed);
-                *sums = EpisodeSums::default();
-            }
-            None => episode.abandon(),
         }
     }
 }

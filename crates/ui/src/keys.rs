@@ -2,11 +2,7 @@ use bevy::{input::gamepad::Gamepad, prelude::*};
 use onestep_agent::AgentSystems;
 use onestep_record::demonstrations::DemonstrationRecorder;
 
-use crate::{
-    HumanControl, InputCapture, Pace, gamepad,
-    human::{AgentState, reset_episode},
-    pace::CloseRequest,
-};
+use crate::{HumanControl, InputCapture, Pace, episodes::EpisodeControl, gamepad, pace::CloseRequest};
 
 /// Keys for everything but the camera and the arm: pace, episodes, demonstrations.
 ///
@@ -129,59 +125,36 @@ fn episode_keys(
     pads: Query<&Gamepad>,
     capture: Res<InputCapture>,
     control: Res<HumanControl>,
-    recorder: Option<ResMut<DemonstrationRecorder>>,
-    mut agents: Query<AgentState<'_>>,
+    mut episodes: EpisodeControl,
 ) {
     let is_wanted = !capture.keyboard && keys.just_pressed(KeyCode::KeyR);
     if !is_wanted && !gamepad::is_pressed(&pads, gamepad::NEW_EPISODE) {
         return;
     }
-    reset_episode(control.agent, None, &mut agents);
-    if let Some(mut recorder) = recorder {
-        recorder.discard();
-    }
+    episodes.new_episode(control.agent, None);
 }
 
-#[allow(clippy::too_many_arguments, reason = "a Bevy system takes what it needs")]
 fn demonstration_keys(
     mut commands: Commands,
     keys: Res<ButtonInput<KeyCode>>,
     pads: Query<&Gamepad>,
     mut capture: ResMut<InputCapture>,
-    mut notice: ResMut<Notice>,
-    pace: Option<ResMut<Pace>>,
-    recorder: Option<ResMut<DemonstrationRecorder>>,
-    mut agents: Query<AgentState<'_>>,
+    mut episodes: EpisodeControl,
 ) {
-    let is_recording = recorder.is_some();
+    let is_recording = episodes.recorder.is_some();
     if capture.arrows != is_recording {
         capture.arrows = is_recording;
     }
-    let Some(mut recorder) = recorder else { return };
-    let is_pressed = |key, button| (!capture.keyboard && keys.just_pressed(key)) || gamepad::is_pressed(&pads, button);
-    let was_waiting = recorder.is_waiting();
-    if is_pressed(KeyCode::ArrowRight, gamepad::KEEP) {
-        let steps = recorder.steps();
-        match recorder.keep() {
-            Ok(true) => notice.tell(format!("kept {steps} steps: episode {}", recorder.episodes().len())),
-            Ok(false) => return,
-            Err(error) => notice.complain(format!("not written, and kept in memory: {error}")),
-        }
-    } else if is_pressed(KeyCode::ArrowLeft, gamepad::DISCARD) {
-        recorder.discard();
-        notice.tell("discarded");
-    } else if is_pressed(KeyCode::Escape, gamepad::END) {
-        commands.insert_resource(CloseRequest);
-        return;
-    } else {
+    if !is_recording {
         return;
     }
-    reset_episode(recorder.agent().0, None, &mut agents);
-    if was_waiting
-        && let Some(mut pace) = pace
-        && pace.paused
-    {
-        pace.toggle();
+    let is_pressed = |key, button| (!capture.keyboard && keys.just_pressed(key)) || gamepad::is_pressed(&pads, button);
+    if is_pressed(KeyCode::ArrowRight, gamepad::KEEP) {
+        episodes.keep();
+    } else if is_pressed(KeyCode::ArrowLeft, gamepad::DISCARD) {
+        episodes.discard();
+    } else if is_pressed(KeyCode::Escape, gamepad::END) {
+        commands.insert_resource(CloseRequest);
     }
 }
 
@@ -261,6 +234,88 @@ mod tests {
         app.world_mut().resource_mut::<InputCapture>().keyboard = true;
         tap(&mut app, KeyCode::KeyP);
         assert!(app.world().resource::<Pace>().paused);
+    }
+
+    #[test]
+    fn an_evaluation_keeps_its_episodes_whatever_is_pressed() {
+        use onestep_record::evaluation::EvaluationRun;
+        const SEEDS: [u64; 3] = [11, 12, 13];
+        let mut undisturbed = app();
+        let expected = onestep_record::evaluation::evaluate(&mut undisturbed, &SEEDS).unwrap();
+
+        let mut app = app();
+        let mut run = EvaluationRun::start(&mut app, &SEEDS).unwrap();
+        let mode = |app: &mut App| *app.world_mut().query::<&AgentMode>().single(app.world()).unwrap();
+        let mut ended = None;
+        for tick in 0..10_000 {
+            ended = run.tick(app.world_mut());
+            if ended.is_some() {
+                break;
+            }
+            if tick % 20 == 5 {
+                for key in [KeyCode::KeyR, KeyCode::KeyT] {
+                    *app.world_mut().resource_mut::<Notice>() = Notice::default();
+                    tap(&mut app, key);
+                    let notice = app.world().resource::<Notice>();
+                    assert!(notice.is_error && notice.text.contains("keeps its episodes"), "{key:?}: {notice:?}");
+                    assert_ne!(mode(&mut app), AgentMode::Human);
+                }
+            }
+        }
+        let report = ended.unwrap().unwrap();
+        assert_eq!(report, expected);
+        assert_eq!(report.rows.iter().map(|row| row.seed).collect::<Vec<_>>(), SEEDS);
+    }
+
+    #[test]
+    fn a_new_episode_ends_the_pause_for_a_judgement_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut app = app();
+        let spec = app.world_mut().query::<&AgentSpec>().single(app.world()).unwrap().clone();
+        let path = folder.path().join("demos.safetensors");
+        app.insert_resource(DemonstrationRecorder::open(&path, "lift", &spec, Agent(0)).unwrap());
+        for (key, is_kept) in [(KeyCode::KeyR, 0), (KeyCode::ArrowLeft, 0), (KeyCode::ArrowRight, 1)] {
+            app.world_mut().resource_mut::<Pace>().paused = false;
+            for _ in 0..spec.max_episode_steps {
+                ticks(&mut app, 1);
+                if app.world().resource::<Pace>().paused {
+                    break;
+                }
+            }
+            assert!(app.world().resource::<DemonstrationRecorder>().is_waiting());
+            tap(&mut app, key);
+            assert!(!app.world().resource::<Pace>().paused, "{key:?} left the pause");
+            let word = if is_kept == 1 { "kept" } else { "discarded" };
+            assert!(app.world().resource::<Notice>().text.starts_with(word), "{key:?}");
+            assert_eq!(app.world().resource::<DemonstrationRecorder>().kept(), is_kept);
+        }
+    }
+
+    #[test]
+    fn what_could_not_be_written_is_written_later_or_elsewhere() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("demos.safetensors");
+        let mut app = app();
+        let spec = app.world_mut().query::<&AgentSpec>().single(app.world()).unwrap().clone();
+        app.insert_resource(DemonstrationRecorder::open(&path, "lift", &spec, Agent(0)).unwrap());
+        // A folder is in the way.
+        std::fs::create_dir(&path).unwrap();
+        ticks(&mut app, 3);
+        tap(&mut app, KeyCode::ArrowRight);
+        let notice = app.world().resource::<Notice>();
+        assert!(notice.is_error && notice.text.contains("in memory") && notice.text.contains("demos.safetensors"));
+        assert_eq!(app.world().resource::<DemonstrationRecorder>().unwritten(), 1);
+        let error = app.world_mut().resource_mut::<DemonstrationRecorder>().flush().unwrap_err().to_string();
+        let other = folder.path().join("demos-rescued-1.safetensors");
+        assert!(error.contains(&other.display().to_string()), "{error}");
+        assert_eq!(EpisodeFile::read(&other).unwrap().episodes.len(), 1);
+        assert_eq!(app.world().resource::<DemonstrationRecorder>().unwritten(), 0);
+        // It is free again: the next one is written with all before it.
+        std::fs::remove_dir(&path).unwrap();
+        ticks(&mut app, 4);
+        tap(&mut app, KeyCode::ArrowRight);
+        assert_eq!(EpisodeFile::read(&path).unwrap().episodes.len(), 2);
+        app.world_mut().resource_mut::<DemonstrationRecorder>().flush().unwrap();
     }
 
     #[test]

@@ -22,12 +22,14 @@
 mod alone;
 mod camera;
 mod candidates;
+mod episodes;
 mod film;
 mod gamepad;
 mod human;
 mod input;
 mod keys;
 mod pace;
+mod paint;
 mod panel;
 mod smooth;
 mod status;

@@ -149,6 +149,17 @@ pub trait TickDriver: 'static {
         false
     }
 
+    /// Whether the last [`advance`](Self::advance) could do nothing, because something that goes on beside has to come
+    /// first: the frame goes on without it, and the tick is still to be made.
+    fn is_waiting(&self) -> bool {
+        false
+    }
+
+    /// How long it may work in one frame; `None`: as long as pictures still come.
+    fn budget(&self) -> Option<Duration> {
+        None
+    }
+
     /// Whether somebody outside of the window asked to end: Ctrl-C.
     fn wants_to_close(&mut self) -> bool {
         false
@@ -234,6 +245,7 @@ fn run_driver(world: &mut World) {
     let (asked, paused) = (pace.due(elapsed, period), pace.paused);
     let mut due = asked;
     let budget = if pace.speed == Speed::Max { MAX_BUDGET } else { BUDGET };
+    let budget = driver.0.budget().map_or(budget, |own| own.min(budget));
     let started = Instant::now();
     loop {
         let is_free = !paused && driver.0.is_free(world);
@@ -241,6 +253,9 @@ fn run_driver(world: &mut World) {
             break;
         }
         driver.0.advance(world);
+        if driver.0.is_waiting() {
+            break;
+        }
         if !is_free {
             due -= 1;
         }
@@ -329,6 +344,49 @@ mod tests {
         fn close(&mut self, world: &mut World) {
             world.resource_mut::<Count>().0 += 100;
         }
+    }
+
+    /// Works only in every third frame.
+    #[derive(Default)]
+    struct Busy {
+        calls: u32,
+    }
+
+    impl TickDriver for Busy {
+        fn advance(&mut self, world: &mut World) {
+            self.calls += 1;
+            if !self.is_waiting() {
+                world.resource_mut::<Count>().0 += 1;
+            }
+        }
+
+        fn is_waiting(&self) -> bool {
+            !self.calls.is_multiple_of(3)
+        }
+
+        fn budget(&self) -> Option<Duration> {
+            Some(Duration::ZERO)
+        }
+
+        fn close(&mut self, _: &mut World) {}
+    }
+
+    #[test]
+    fn frames_go_on_while_a_driver_waits_and_single_ticks_are_not_lost() {
+        let mut app = driven(Pace::default().with_pause(true));
+        app.insert_non_send(Driver(Box::new(Busy::default())));
+        (0..2).for_each(|_| app.world_mut().resource_mut::<Pace>().single_tick());
+        let counts: Vec<u32> = (0..9)
+            .map(|_| {
+                app.update();
+                app.world().resource::<Count>().0
+            })
+            .collect();
+        assert_eq!(counts, [0, 0, 1, 1, 1, 2, 2, 2, 2]);
+        // Nor does it take a frame longer at the highest speed.
+        *app.world_mut().resource_mut::<Pace>() = Pace::at(Speed::Max);
+        (0..6).for_each(|_| app.update());
+        assert_eq!(app.world().resource::<Count>().0, 4);
     }
 
     fn driven(pace: Pace) -> App {

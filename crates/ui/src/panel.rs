@@ -1,5 +1,6 @@
 //! The panel beside the scene.
 
+mod chart;
 mod history;
 mod sections;
 
@@ -16,12 +17,12 @@ use bevy_egui::{
 };
 use onestep_agent::{Agent, StageTimes};
 use onestep_learn::{ActSettings, CandidateSet, ComputeReport, LearnerSchedule, LearnerState, PolicyHandle, Replay};
-use onestep_record::{demonstrations::DemonstrationRecorder, recorder::Recorder};
+use onestep_record::recorder::Recorder;
 use onestep_sim::Arena;
 
 use crate::{
-    Filming, HumanControl, InputCapture, Notice, OrbitCamera, Pace, RunStatus, SaveRequest, ShowHelp, ShownCandidates,
-    gamepad, human::AgentState, value_color,
+    Filming, HumanControl, InputCapture, Notice, OrbitCamera, RunStatus, SaveRequest, ShowHelp, ShownCandidates,
+    episodes::EpisodeControl, gamepad, value_color,
 };
 use history::History;
 
@@ -122,17 +123,14 @@ struct Facts<'w, 's> {
 #[derive(SystemParam)]
 struct Knobs<'w, 's> {
     panel: ResMut<'w, Panel>,
-    pace: Option<ResMut<'w, Pace>>,
     save: Option<ResMut<'w, SaveRequest>>,
     control: ResMut<'w, HumanControl>,
     settings: Option<ResMut<'w, ActSettings>>,
-    recorder: Option<ResMut<'w, DemonstrationRecorder>>,
+    episodes: EpisodeControl<'w, 's>,
     filming: Option<ResMut<'w, Filming>>,
     film: Option<Res<'w, Recorder>>,
     pads: Query<'w, 's, &'static Gamepad>,
-    notice: ResMut<'w, Notice>,
     help: ResMut<'w, ShowHelp>,
-    agents: Query<'w, 's, AgentState<'static>>,
 }
 
 /// Width of the panel, points.
@@ -267,11 +265,13 @@ fn card(ctx: &egui::Context, name: &str, align: Align2, at: egui::Pos2, add: imp
 fn legend(ctx: &egui::Context, free: egui::Rect, facts: &Facts) {
     const SIZE: egui::Vec2 = egui::vec2(190.0, 11.0);
     const STEPS: usize = 48;
-    let Some(ShownCandidates { range: Some((low, high)), chosen, count }) = facts.shown.as_deref().copied() else {
+    let Some(ShownCandidates { range: Some((low, high)), chosen, count, drawn }) = facts.shown.as_deref().copied()
+    else {
         return;
     };
     card(ctx, "onestep legend", Align2::LEFT_BOTTOM, free.left_bottom() + egui::vec2(14.0, -14.0), |ui| {
-        ui.label(RichText::new(format!("Q of {count} candidates")).strong());
+        let number = if drawn < count { format!("{drawn} of {count}") } else { count.to_string() };
+        ui.label(RichText::new(format!("Q of {number} candidates")).strong());
         let (bar, _) = ui.allocate_exact_size(SIZE, egui::Sense::hover());
         for step in 0..STEPS {
             let part = |step: usize| bar.left() + bar.width() * step as f32 / STEPS as f32;
@@ -296,7 +296,7 @@ fn legend(ctx: &egui::Context, free: egui::Rect, facts: &Facts) {
 }
 
 fn notice(ctx: &egui::Context, free: egui::Rect, knobs: &Knobs) {
-    let recording = knobs.recorder.as_ref().map(|recorder| {
+    let recording = knobs.episodes.recorder.as_ref().map(|recorder| {
         format!(
             "⏺ recording  {} kept  {} discarded  {} steps{}",
             recorder.kept(),
@@ -305,18 +305,44 @@ fn notice(ctx: &egui::Context, free: egui::Rect, knobs: &Knobs) {
             if recorder.is_success() { "  success" } else { "" }
         )
     });
-    if knobs.notice.text.is_empty() && recording.is_none() {
+    let said = knobs.episodes.notice.as_ref().filter(|notice| !notice.text.is_empty());
+    if said.is_none() && recording.is_none() {
         return;
     }
+    let width = free.width() - 60.0;
     card(ctx, "onestep notice", Align2::CENTER_TOP, free.center_top() + egui::vec2(0.0, 14.0), |ui| {
+        // A card remembers how wide it was with the words before.
+        ui.set_max_width(width);
         if let Some(recording) = recording {
             ui.label(RichText::new(recording).strong().color(sections::RED));
         }
-        if !knobs.notice.text.is_empty() {
-            let text = RichText::new(&knobs.notice.text).color(ui.visuals().strong_text_color());
-            ui.label(if knobs.notice.is_error { text.color(sections::RED) } else { text });
+        if let Some(notice) = said {
+            let text = RichText::new(&notice.text).color(ui.visuals().strong_text_color());
+            ui.label(if notice.is_error { text.color(sections::RED) } else { text });
         }
     });
+}
+
+/// Points around the help.
+const HELP_MARGIN: f32 = 14.0;
+
+/// How small the help must be written to fit beside the panel, by its size in the frame before.
+fn shrink_help(ctx: &egui::Context, free: egui::Rect) -> f32 {
+    /// Smaller than that nobody reads.
+    const LEAST: f32 = 0.55;
+    let id = egui::Id::new("onestep help scale");
+    let before = ctx.data(|data| data.get_temp::<f32>(id)).unwrap_or(1.0);
+    let Some(card) = ctx.memory(|memory| memory.area_rect("onestep help")) else { return before };
+    let room = free.size() - egui::Vec2::splat(2.0 * HELP_MARGIN);
+    let fits = (room / card.size()).min_elem();
+    // Text comes in whole pixels: what is a little too small or too large may stay.
+    let wanted = (before * fits).clamp(LEAST, 1.0);
+    let scale = if fits < 1.0 || wanted > before + 0.06 { wanted } else { before };
+    if scale != before {
+        ctx.data_mut(|data| data.insert_temp(id, scale));
+        ctx.request_repaint();
+    }
+    scale
 }
 
 /// The keys, with those of the arm at hand, in two columns: a small window has few rows.
@@ -356,6 +382,10 @@ fn help(ctx: &egui::Context, free: egui::Rect, knobs: &Knobs) {
         arm.push(("X".to_owned(), "other arm".to_owned()));
     }
     arm.extend(rows(&[("Shift", "finer"), ("T", "take over, give back")]));
+    let mut pad = rows(&gamepad::HELP);
+    if knobs.control.arms() > 1 {
+        pad.extend(rows(&[gamepad::HELP_OTHER_ARM]));
+    }
     let time = rows(&[
         ("P  .", "pause, one step"),
         ("[  ]", "slower, faster"),
@@ -365,12 +395,17 @@ fn help(ctx: &egui::Context, free: egui::Rect, knobs: &Knobs) {
         ("F1  H", "panel, this help"),
     ]);
     let camera = rows(&[("drag, arrows", "around"), ("right drag", "move"), ("wheel", "nearer"), ("Home", "back")]);
-    card(ctx, "onestep help", Align2::LEFT_TOP, free.left_top() + egui::vec2(14.0, 14.0), |ui| {
+    let shrink = shrink_help(ctx, free);
+    card(ctx, "onestep help", Align2::LEFT_TOP, free.left_top() + egui::Vec2::splat(HELP_MARGIN), |ui| {
+        for font in ui.style_mut().text_styles.values_mut() {
+            font.size *= shrink;
+        }
+        ui.set_max_width(free.width() / shrink);
         ui.horizontal_top(|ui| {
             ui.vertical(|ui| {
                 section(ui, "Act by hand", &arm);
                 if has_pad {
-                    section(ui, "Gamepad", &rows(&gamepad::HELP));
+                    section(ui, "Gamepad", &pad);
                 } else {
                     section(ui, "Camera", &camera);
                 }
@@ -381,7 +416,7 @@ fn help(ctx: &egui::Context, free: egui::Rect, knobs: &Knobs) {
                 if has_pad {
                     section(ui, "Camera", &camera);
                 }
-                if knobs.recorder.is_some() {
+                if knobs.episodes.recorder.is_some() {
                     let keys = [("→", "keep the episode"), ("←", "discard it"), ("Esc", "end")];
                     section(ui, "Demonstrations", &rows(&keys));
                 }

@@ -15,6 +15,8 @@ pub struct RunStatus {
     pub left_secs: Option<f64>,
     /// Episodes done and episodes in all of an evaluation under way.
     pub evaluating: Option<(usize, usize)>,
+    /// Nothing more comes.
+    pub is_over: bool,
     /// Evaluations so far.
     pub evaluations: Vec<StatusPoint>,
 }

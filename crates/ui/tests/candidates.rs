@@ -20,15 +20,16 @@ use onestep_sim::{
     Arena, SimPlugin,
     visual::{SimVisualPlugin, View, task_view},
 };
-use onestep_ui::CandidatesPlugin;
+use onestep_ui::{CandidatesPlugin, value_color};
 
 fn add_world(app: &mut App) {
     let source = PolicySource::Create { algorithm: AlgorithmConfig::default(), compute: Compute::Cpu };
     app.add_plugins((SimPlugin::default(), PolicyPlugin { source, candidates: Some(16), keep_candidates: true }));
 }
 
-/// The scene after three steps, with or without candidates, and the hash of the simulation.
-fn picture(with_candidates: bool) -> (Frame, u64) {
+/// The scene after three steps, with or without candidates, the hash of the simulation, and the colour that the legend has
+/// for the chosen candidate.
+fn picture(with_candidates: bool) -> (Frame, u64, [u8; 3]) {
     let mut app = App::new();
     app.add_plugins(VideoPlugin { width: 480, height: 360 });
     add_world(&mut app);
@@ -45,9 +46,21 @@ fn picture(with_candidates: bool) -> (Frame, u64) {
     }
     let set = app.world_mut().query::<&CandidateSet>().single(app.world()).unwrap();
     assert_eq!(set.q.len(), 16);
+    let (low, high) = set.q.iter().fold((f32::MAX, f32::MIN), |(low, high), q| (low.min(*q), high.max(*q)));
+    let color = value_color(set.q[set.chosen], low, high).to_srgba().to_u8_array_no_alpha();
     let frame = capture(&mut app).unwrap();
     let hash = app.world_mut().query::<&Arena>().single(app.world()).unwrap().sim().hash();
-    (frame, hash)
+    (frame, hash, color)
+}
+
+/// Within the thick tube of the chosen candidate the picture has the legend's colour, but for the shade that makes it
+/// round: neither light nor a tone curve change it.
+fn assert_legend_holds(plain: &Frame, drawn: &Frame, legend: [u8; 3]) {
+    let distance = |a: &[u8], b: [u8; 3]| a.iter().zip(b).map(|(a, b)| a.abs_diff(b)).max().unwrap();
+    let pixels = plain.rgb.chunks_exact(3).zip(drawn.rgb.chunks_exact(3)).filter(|(a, b)| a != b);
+    let near = pixels.filter(|(_, drawn)| distance(drawn, legend) <= 24).count();
+    let nearest = drawn.rgb.chunks_exact(3).map(|pixel| distance(pixel, legend)).min().unwrap();
+    assert!(nearest <= 8 && near >= 60, "legend {legend:?}: the nearest pixel is {nearest} away, {near} are near");
 }
 
 #[test]
@@ -55,12 +68,13 @@ fn candidates_are_drawn_and_change_nothing() {
     if !rendering::can_render() {
         return;
     }
-    let (plain, plain_hash) = picture(false);
-    let (drawn, drawn_hash) = picture(true);
+    let (plain, plain_hash, _) = picture(false);
+    let (drawn, drawn_hash, set_of_chosen) = picture(true);
     assert_eq!(plain_hash, drawn_hash);
     let changed = plain.rgb.chunks_exact(3).zip(drawn.rgb.chunks_exact(3)).filter(|(a, b)| a != b).count();
     // Lines around the hand, not a new picture.
     assert!((200..480 * 360 / 4).contains(&changed), "{changed} pixels differ");
+    assert_legend_holds(&plain, &drawn, set_of_chosen);
     reference::assert_like(&drawn, "candidates");
     let found = reference::difference(&plain, "candidates");
     assert!(!reference::is_like(&plain, "candidates"), "without candidates it passes, too: {found:?}");

@@ -13,7 +13,7 @@ mod skip;
 use std::path::Path;
 
 use bevy::{
-    camera::RenderTarget,
+    camera::{ImageRenderTarget, RenderTarget},
     input::gamepad::Gamepad,
     light::DirectionalLightShadowMap,
     prelude::*,
@@ -22,17 +22,27 @@ use bevy::{
         view::screenshot::{Screenshot, ScreenshotCaptured},
     },
 };
-use bevy_egui::{PrimaryEguiContext, egui, input::EguiInputEvent};
-use onestep_agent::StageTimesPlugin;
-use onestep_learn::{AlgorithmConfig, Compute, PolicyPlugin, PolicySource};
-use onestep_record::{picture::Frame, recorder::Recorder, tick, video::VideoPlugin};
+use bevy_egui::{EguiContext, PrimaryEguiContext, egui, input::EguiInputEvent};
+use onestep_agent::{Agent, AgentMode, AgentSpec, Episode, EpisodeEnd, EpisodeFinished, StageTimes, StageTimesPlugin};
+use onestep_learn::{
+    ActSettings, AlgorithmConfig, CandidateSet, Compute, LearnerMetrics, LearnerSchedule, LearnerState, PolicyPlugin,
+    PolicySource,
+};
+use onestep_record::{
+    demonstrations::{DemonstrationPlugin, DemonstrationRecorder},
+    picture::Frame,
+    recorder::Recorder,
+    tick,
+    video::VideoPlugin,
+};
 use onestep_sim::{
     Arena, SimPlugin,
     visual::{SimVisualPlugin, camera_place, default_camera},
 };
 use onestep_ui::{
     CandidatesPlugin, FilmPlugin, Filming, HumanPlugin, KeysPlugin, Notice, OrbitCamera, OrbitCameraPlugin, Pace,
-    PacePlugin, Panel, PanelPlugin, ShowHelp, SmoothPlugin, TickDriver, drive,
+    PacePlugin, Panel, PanelPlugin, RunStatus, SaveRequest, ShowHelp, SmoothPlugin, Speed, StatusPoint, TickDriver,
+    drive,
 };
 
 const WIDTH: u32 = 800;
@@ -54,11 +64,16 @@ fn app(panel: Panel) -> Option<App> {
 }
 
 fn app_with_films(panel: Panel, films: &Path) -> Option<App> {
+    app_of(panel, films, UVec2::new(WIDTH, HEIGHT), 1.0)
+}
+
+/// As if on a screen of so many pixels, with so many for each point.
+fn app_of(panel: Panel, films: &Path, size: UVec2, density: f32) -> Option<App> {
     if !rendering::can_render() {
         return None;
     }
     let mut app = App::new();
-    app.add_plugins(VideoPlugin { width: WIDTH, height: HEIGHT });
+    app.add_plugins(VideoPlugin { width: size.x, height: size.y });
     let source = PolicySource::Create { algorithm: AlgorithmConfig::default(), compute: Compute::Cpu };
     app.add_plugins((SimPlugin::default(), PolicyPlugin { source, candidates: Some(24), keep_candidates: true }))
         .add_plugins((
@@ -67,7 +82,7 @@ fn app_with_films(panel: Panel, films: &Path) -> Option<App> {
             OrbitCameraPlugin,
             HumanPlugin,
             KeysPlugin,
-            StageTimesPlugin,
+            (StageTimesPlugin, DemonstrationPlugin),
             PacePlugin { pace: Pace::default().with_pause(true) },
             SmoothPlugin,
             FilmPlugin { folder: films.to_owned(), name: "lift".to_owned(), ..default() },
@@ -75,10 +90,10 @@ fn app_with_films(panel: Panel, films: &Path) -> Option<App> {
         ));
     drive(&mut app, Ticks);
     let (eye, focus) = camera_place("lift");
-    let image = Image::new_target_texture(WIDTH, HEIGHT, TextureFormat::Rgba8UnormSrgb, None);
-    let image = app.world_mut().resource_mut::<Assets<Image>>().add(image);
-    let target = RenderTarget::from(image.clone());
-    app.world_mut().spawn((default_camera(), OrbitCamera::new(eye, focus), target)).insert(Msaa::Off);
+    let image = Image::new_target_texture(size.x, size.y, TextureFormat::Rgba8UnormSrgb, None);
+    let handle = app.world_mut().resource_mut::<Assets<Image>>().add(image);
+    let target = RenderTarget::Image(ImageRenderTarget { handle, scale_factor: density });
+    app.world_mut().spawn((default_camera(), OrbitCamera::new(eye, focus), target.clone())).insert(Msaa::Off);
     // Drawn by the CPU, most of the time goes into shadows and edges.
     app.insert_resource(DirectionalLightShadowMap { size: 512 });
     app.finish();
@@ -87,7 +102,7 @@ fn app_with_films(panel: Panel, films: &Path) -> Option<App> {
     // Without a window the panel's own camera has to be told where to draw.
     let world = app.world_mut();
     let context = world.query_filtered::<Entity, With<PrimaryEguiContext>>().single(world).unwrap();
-    world.entity_mut(context).insert(RenderTarget::from(image));
+    world.entity_mut(context).insert(target);
     (0..3).for_each(|_| step(&mut app));
     Some(app)
 }
@@ -130,39 +145,47 @@ fn brightness(frame: &Frame, x: std::ops::Range<u32>) -> f64 {
     sum / count
 }
 
-/// A press and a release. The scene is not drawn meanwhile, which saves most of the time.
-fn click(app: &mut App, at: egui::Pos2) {
-    draw_scene(app, false);
+fn send(app: &mut App, event: egui::Event) {
     let world = app.world_mut();
     let context = world.query_filtered::<Entity, With<PrimaryEguiContext>>().single(world).unwrap();
+    app.world_mut().write_message(EguiInputEvent { context, event });
+    app.update();
+}
+
+/// A press and a release; then the pointer leaves, so that no button is lit by it. The scene is not drawn meanwhile, which
+/// saves most of the time.
+fn click(app: &mut App, at: egui::Pos2) {
+    draw_scene(app, false);
     let button = |pressed| egui::Event::PointerButton {
         pos: at,
         button: egui::PointerButton::Primary,
         pressed,
         modifiers: egui::Modifiers::default(),
     };
-    for event in [egui::Event::PointerMoved(at), button(true), button(false)] {
-        app.world_mut().write_message(EguiInputEvent { context, event });
-        app.update();
+    for event in [egui::Event::PointerMoved(at), button(true), button(false), egui::Event::PointerGone] {
+        send(app, event);
     }
     // What the button asks for is done in the next frame.
     app.update();
     draw_scene(app, true);
 }
 
+/// Where the panel has put a button, points.
+fn place(app: &mut App, name: &str) -> egui::Rect {
+    let world = app.world_mut();
+    let mut context = world.query_filtered::<&mut EguiContext, With<PrimaryEguiContext>>().single_mut(world).unwrap();
+    let rect = context.get_mut().data(|data| data.get_temp(egui::Id::new(format!("onestep {name}"))));
+    rect.unwrap_or_else(|| panic!("there is no button `{name}`"))
+}
+
+fn press(app: &mut App, name: &str) {
+    let at = place(app, name).center();
+    click(app, at);
+}
+
 fn draw_scene(app: &mut App, is_active: bool) {
     let world = app.world_mut();
     world.query_filtered::<&mut Camera, With<OrbitCamera>>().single_mut(world).unwrap().is_active = is_active;
-}
-
-/// Clicks down a column of the panel until `is_hit`; returns where.
-fn find_button(app: &mut App, column: u32, is_hit: impl Fn(&App) -> bool) -> egui::Pos2 {
-    let x = (WIDTH - 336 + column) as f32;
-    let hit = (40..200).step_by(8).map(|y| egui::pos2(x, y as f32)).find(|at| {
-        click(app, *at);
-        is_hit(app)
-    });
-    hit.unwrap()
 }
 
 #[test]
@@ -208,24 +231,235 @@ fn the_window_looks_as_it_did() {
     assert!(!reference::is_like(&without, "panel-dark"));
 }
 
+/// The pixels of a button without its edges.
+fn button_pixels(app: &mut App, name: &str) -> Vec<[u8; 3]> {
+    let rect = place(app, name).shrink(3.0);
+    let frame = picture(app);
+    let at = |x: u32, y: u32| {
+        let start = ((y * frame.width + x) * 3) as usize;
+        [frame.rgb[start], frame.rgb[start + 1], frame.rgb[start + 2]]
+    };
+    let rows = rect.top() as u32..rect.bottom() as u32;
+    rows.flat_map(|y| (rect.left() as u32..rect.right() as u32).map(move |x| (x, y))).map(|(x, y)| at(x, y)).collect()
+}
+
 #[test]
 fn a_click_on_the_button_changes_what_it_says() {
     let Some(mut app) = app(Panel::default()) else { return };
-    let before = picture(&mut app);
-    // The first button in the column under the title is the one that pauses and goes on.
-    let at = find_button(&mut app, 50, |app| !app.world().resource::<Pace>().paused);
-    let after = picture(&mut app);
-    let changed = |row: u32| {
-        let part = |frame: &Frame| {
-            let start = ((row * WIDTH + WIDTH - 336) * 3) as usize;
-            frame.rgb[start..start + 3 * 110].to_vec()
-        };
-        part(&before) != part(&after)
-    };
-    let y = at.y as u32;
-    assert!((y - 8..y + 8).any(changed), "the button still says the same");
+    // The pointer has been there and gone, before each of the pictures.
+    let at = place(&mut app, "run").center();
+    send(&mut app, egui::Event::PointerMoved(at));
+    send(&mut app, egui::Event::PointerGone);
+    let paused = button_pixels(&mut app, "run");
+    click(&mut app, at);
+    assert!(!app.world().resource::<Pace>().paused);
+    let running = button_pixels(&mut app, "run");
+    let changed = paused.iter().zip(&running).filter(|(a, b)| a != b).count();
+    assert!(changed > 60, "the button still says the same: {changed} pixels differ");
     click(&mut app, at);
     assert!(app.world().resource::<Pace>().paused);
+    assert!(button_pixels(&mut app, "run") == paused, "something else than its words makes the difference");
+}
+
+/// Each button, and what it must have changed.
+#[test]
+fn every_button_does_what_it_says() {
+    let Some(mut app) = app(Panel::default()) else { return };
+    app.init_resource::<SaveRequest>();
+    app.update();
+    let ticks = |app: &App| app.world().resource::<StageTimes>().ticks();
+    let mode = |app: &mut App| *app.world_mut().query::<&AgentMode>().single(app.world()).unwrap();
+    let before = ticks(&app);
+    press(&mut app, "step");
+    assert_eq!(ticks(&app), before + 1);
+    press(&mut app, "save");
+    assert!(app.world().resource::<SaveRequest>().wanted);
+    for speed in [Speed::Max, Speed::Times(0.25), Speed::Times(2.0)] {
+        press(&mut app, &format!("speed {speed}"));
+        assert_eq!(app.world().resource::<Pace>().speed, speed);
+    }
+    for (name, expected) in
+        [("Script", AgentMode::Scripted), ("Human", AgentMode::Human), ("Policy", AgentMode::Policy)]
+    {
+        press(&mut app, &format!("mode {name}"));
+        assert_eq!(mode(&mut app), expected);
+    }
+    app.world_mut().resource_mut::<Panel>().seed = "4711".to_owned();
+    press(&mut app, "reset");
+    let episode = app.world_mut().query::<&Episode>().single(app.world()).unwrap().clone();
+    assert_eq!((episode.seed, episode.step), (4711, 0));
+    let slider = place(&mut app, "candidates");
+    click(&mut app, egui::pos2(slider.left() + 4.0, slider.center().y));
+    assert_eq!(app.world().resource::<ActSettings>().candidates, Some(1));
+    press(&mut app, "help");
+    assert!(app.world().resource::<ShowHelp>().0);
+    press(&mut app, "theme");
+    assert!(!app.world().resource::<Panel>().dark);
+}
+
+/// As → and ← do: the same words, the same end of the pause, the same next episode.
+#[test]
+fn buttons_judge_demonstrations_as_keys_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(mut app) = app(Panel::default()) else { return };
+    draw_scene(&mut app, false);
+    let (spec, mut mode) = app.world_mut().query::<(&AgentSpec, &mut AgentMode)>().single_mut(app.world_mut()).unwrap();
+    *mode = AgentMode::Scripted;
+    let spec = spec.clone();
+    let path = folder.path().join("demos.safetensors");
+    app.insert_resource(DemonstrationRecorder::open(&path, "lift", &spec, Agent(0)).unwrap());
+    for (name, word, counts) in
+        [("keep", "kept", (1, 0)), ("discard", "discarded", (1, 1)), ("reset", "discarded", (1, 2))]
+    {
+        app.world_mut().resource_mut::<Pace>().paused = false;
+        for _ in 0..spec.max_episode_steps {
+            app.world_mut().run_schedule(FixedUpdate);
+            if app.world().resource::<Pace>().paused {
+                break;
+            }
+        }
+        let index = |app: &mut App| app.world_mut().query::<&Episode>().single(app.world()).unwrap().index;
+        let before = index(&mut app);
+        app.update();
+        assert!(app.world().resource::<DemonstrationRecorder>().is_waiting() && app.world().resource::<Pace>().paused);
+        press(&mut app, name);
+        assert!(!app.world().resource::<Pace>().paused, "{name} left the pause");
+        let notice = app.world().resource::<Notice>();
+        assert!(notice.text.starts_with(word) && !notice.is_error, "{name}: {notice:?}");
+        let recorder = app.world().resource::<DemonstrationRecorder>();
+        assert_eq!((recorder.kept(), recorder.discarded()), counts, "{name}");
+        app.world_mut().run_schedule(FixedUpdate);
+        assert!(index(&mut app) > before, "{name}");
+    }
+}
+
+/// Curves, losses and evaluations as a run has them.
+fn fill(app: &mut App) {
+    app.insert_resource(LearnerSchedule::default()).init_resource::<LearnerMetrics>().init_resource::<SaveRequest>();
+    let evaluations = [4_000, 8_000].map(|step| StatusPoint { step, success_rate: 0.8, mean_return: -40.0 });
+    app.insert_resource(RunStatus {
+        task: "lift".to_owned(),
+        algorithm: "mvp".to_owned(),
+        evaluations: evaluations.to_vec(),
+        ..RunStatus::default()
+    });
+    for step in 1..=40_u64 {
+        let mut state = app.world_mut().resource_mut::<LearnerState>();
+        (state.updates, state.env_steps) = (300 * step, 250 * step);
+        let share = step as f32 / 40.0;
+        app.world_mut()
+            .resource_mut::<LearnerMetrics>()
+            .add(vec![("critic/loss", 0.4 / (1.0 + 5.0 * share)), ("actor/loss", 0.9 - 0.4 * share)]);
+        let end = EpisodeEnd {
+            agent: Agent(0),
+            index: step,
+            seed: step,
+            steps: 60,
+            return_sum: f64::from(-24.3 + 0.7 * share),
+            success: step % 5 > 1,
+            success_once: true,
+            terminated: true,
+            truncated: false,
+            // Two were played by hand.
+            human_steps: u32::from(step % 20 == 7),
+        };
+        app.world_mut().write_message(EpisodeFinished(end));
+        app.update();
+    }
+}
+
+/// On a small screen, and on a large one with few and with many pixels for each point: all of the panel is there, and it
+/// takes its share of the width.
+#[test]
+fn everything_has_room_on_small_and_large_screens() {
+    for (name, size, density, panel) in [
+        ("panel-1280x720", UVec2::new(1280, 720), 1.0, 336),
+        ("panel-4k", UVec2::new(3840, 2160), 1.0, 672),
+        ("panel-4k-dense", UVec2::new(3840, 2160), 2.0, 672),
+    ] {
+        let Some(mut app) = app_of(Panel::default(), Path::new("."), size, density) else { return };
+        draw_scene(&mut app, false);
+        fill(&mut app);
+        (0..3).for_each(|_| app.update());
+        let world = app.world_mut();
+        let camera = world.query_filtered::<&Camera, With<OrbitCamera>>().single(world).unwrap();
+        assert_eq!(camera.viewport.as_ref().unwrap().physical_size, UVec2::new(size.x - panel, size.y), "{name}");
+        // The last lines of the panel, in points of its own zoom.
+        let (stages, points) = (place(&mut app, "stages"), size.y as f32 * 336.0 / panel as f32);
+        assert!(stages.bottom() <= points, "{name}: {stages:?} of {points}");
+        let kept = std::env::var_os("ONESTEP_KEEP_PICTURES");
+        if size.x > 1280 && kept.is_none() {
+            continue;
+        }
+        draw_scene(&mut app, true);
+        let shown = picture(&mut app);
+        match kept.filter(|_| size.x > 1280) {
+            Some(folder) => shown.write_png(&Path::new(&folder).join(format!("{name}.png"))).unwrap(),
+            None => reference::assert_like(&shown, name),
+        }
+    }
+}
+
+#[test]
+fn help_and_notices_keep_to_the_scene() {
+    let Some(mut app) = app(Panel::default()) else { return };
+    draw_scene(&mut app, false);
+    let world = app.world_mut();
+    world.spawn(Gamepad::default());
+    app.update();
+    app.world_mut().resource_mut::<ShowHelp>().0 = true;
+    (0..8).for_each(|_| app.update());
+    let card = |app: &mut App, name: &str| {
+        let world = app.world_mut();
+        let mut context =
+            world.query_filtered::<&mut EguiContext, With<PrimaryEguiContext>>().single_mut(world).unwrap();
+        context.get_mut().memory(|memory| memory.area_rect(egui::Id::new(name))).unwrap()
+    };
+    let help = card(&mut app, "onestep help");
+    let free = egui::Rect::from_min_max(egui::pos2(0.0, 0.0), egui::pos2((WIDTH - 336) as f32, HEIGHT as f32));
+    assert!(free.contains_rect(help), "{help:?} is not within {free:?}");
+
+    // A card that was small takes the words of the next notice in one line.
+    app.world_mut().resource_mut::<ShowHelp>().0 = false;
+    app.world_mut().resource_mut::<Notice>().tell("short");
+    (0..3).for_each(|_| app.update());
+    let short = card(&mut app, "onestep notice");
+    app.world_mut().resource_mut::<Notice>().tell("a sentence that is much longer than it");
+    (0..3).for_each(|_| app.update());
+    let long = card(&mut app, "onestep notice");
+    assert!(long.width() > 2.0 * short.width() && (long.height() - short.height()).abs() < 2.0, "{short:?} {long:?}");
+}
+
+/// The values shown are those of the agent that keys and knobs speak of, and none while a person acts.
+#[test]
+fn the_values_shown_are_those_of_the_selected_agent() {
+    let Some(mut app) = app(Panel::default()) else { return };
+    let shows = |app: &mut App| {
+        let world = app.world_mut();
+        let mut context =
+            world.query_filtered::<&mut EguiContext, With<PrimaryEguiContext>>().single_mut(world).unwrap();
+        context.get_mut().data_mut(|data| {
+            let id = egui::Id::new("onestep values");
+            let is_shown = data.get_temp::<egui::Rect>(id).is_some();
+            data.remove::<egui::Rect>(id);
+            is_shown
+        })
+    };
+    draw_scene(&mut app, false);
+    app.update();
+    assert!(shows(&mut app));
+    *app.world_mut().query::<&mut AgentMode>().single_mut(app.world_mut()).unwrap() = AgentMode::Human;
+    app.update();
+    assert!(!shows(&mut app));
+    *app.world_mut().query::<&mut AgentMode>().single_mut(app.world_mut()).unwrap() = AgentMode::Policy;
+    app.update();
+    assert!(shows(&mut app));
+    // Another agent has values, the selected one has none.
+    let mut sets = app.world_mut().query::<&mut CandidateSet>();
+    let set = std::mem::take(&mut *sets.single_mut(app.world_mut()).unwrap());
+    app.world_mut().spawn((Agent(9), set));
+    app.update();
+    assert!(!shows(&mut app));
 }
 
 fn hash(app: &mut App) -> u64 {
@@ -240,9 +474,7 @@ fn the_button_records_a_film_and_the_world_does_not_notice() {
     let folder = tempfile::tempdir().unwrap();
     let Some(mut app) = app_with_films(Panel::default(), folder.path()) else { return };
     let is_recording = |app: &App| app.world().resource::<Recorder>().is_recording();
-    // In the row of the one that pauses.
-    let at = find_button(&mut app, 200, is_recording);
-    app.world_mut().resource_mut::<Pace>().paused = true;
+    press(&mut app, "record");
     let path = app.world().resource::<Recorder>().path().unwrap().to_owned();
     assert_eq!(path, folder.path().join("lift-1.mp4"));
     assert!(app.world().resource::<Notice>().text.contains("lift-1.mp4"));
@@ -265,7 +497,7 @@ fn the_button_records_a_film_and_the_world_does_not_notice() {
     let end = hash(&mut app);
     assert_ne!(start, end);
     assert!(!path.exists(), "a film has its name when it is whole");
-    click(&mut app, at);
+    press(&mut app, "record");
     draw_scene(&mut app, false);
     for _ in 0..2_000 {
         app.update();
@@ -293,7 +525,7 @@ fn the_button_records_a_film_and_the_world_does_not_notice() {
     assert_eq!(hash(&mut plain), end);
 
     // The next film has another name; one that is under way when the app goes is kept.
-    click(&mut app, at);
+    press(&mut app, "record");
     for _ in 0..20 {
         app.update();
         if frames(&app) > 0 {

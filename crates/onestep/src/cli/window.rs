@@ -41,6 +41,9 @@ pub(super) struct WindowArgs {
     /// Folder for films of the scene, by the key V or the panel's button [default: the current one; `train`: the run's]
     #[arg(long, value_name = "FOLDER")]
     films: Option<PathBuf>,
+    /// Give the graphics device up after so many frames, to try what happens
+    #[arg(long, value_name = "FRAMES", hide = true)]
+    lose_device_after: Option<u32>,
 }
 
 impl WindowArgs {
@@ -69,6 +72,7 @@ impl WindowArgs {
             panel: Panel { open: !self.no_panel, dark: !self.light, ..Panel::default() },
             film: self.film,
             films: self.films.clone().unwrap_or(defaults.films),
+            lose_device_after: self.lose_device_after,
         })
     }
 

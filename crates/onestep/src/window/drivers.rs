@@ -1,10 +1,16 @@
 //! What a tick of a windowed app is.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use bevy::prelude::*;
-use onestep_learn::{LearnPhase, LearnerState};
-use onestep_record::evaluation::{EvaluationReport, EvaluationRun};
+use onestep_learn::{Execution, LearnPhase, LearnerState};
+use onestep_record::{
+    demonstrations::DemonstrationRecorder,
+    evaluation::{EvaluationReport, EvaluationRun},
+};
 use onestep_ui::{Notice, RunStatus, SaveRequest, StatusPoint, TickDriver};
 
 use crate::{
@@ -13,7 +19,7 @@ use crate::{
     fault,
     folder::{Evaluation, EvaluationKind, Position},
     run::evaluation_seeds,
-    train::{Prepared, Progress, TrainReport, TrainRun, TrainWatcher},
+    train::{Prepared, Progress, TrainReport, TrainRun, TrainWatcher, WhenBehind},
 };
 
 /// A result that outlives the app.
@@ -29,6 +35,8 @@ pub(super) struct TrainDriver<W> {
     run: TrainRun,
     watcher: W,
     report: Option<TrainReport>,
+    /// Somebody wants to save, and what is queued has to be made first.
+    holds: bool,
     outcome: Outcome<TrainReport>,
 }
 
@@ -46,7 +54,7 @@ impl<W: TrainWatcher + 'static> TrainDriver<W> {
             status.evaluations.push(point(evaluation));
         }
         app.insert_resource(status).init_resource::<SaveRequest>();
-        Self { run, watcher, report: None, outcome }
+        Self { run, watcher, report: None, holds: false, outcome }
     }
 
     fn work(&mut self, world: &mut World) -> Result<(), RunError> {
@@ -54,7 +62,8 @@ impl<W: TrainWatcher + 'static> TrainDriver<W> {
             return self.run.tick(world);
         }
         let mut status = world.remove_resource::<RunStatus>().unwrap_or_default();
-        let advanced = self.run.advance(world, &mut Told { watcher: &mut self.watcher, status: &mut status });
+        let mut told = Told { watcher: &mut self.watcher, status: &mut status };
+        let advanced = self.run.advance(world, &mut told, WhenBehind::Yield);
         world.insert_resource(status);
         if let Some(report) = advanced? {
             if let Some(mut notice) = world.get_resource_mut::<Notice>() {
@@ -78,12 +87,21 @@ impl<W: TrainWatcher + 'static> TrainDriver<W> {
 
 impl<W: TrainWatcher + 'static> TickDriver for TrainDriver<W> {
     fn serve(&mut self, world: &mut World) {
-        if world.get_resource_mut::<SaveRequest>().is_some_and(|mut save| std::mem::take(&mut save.wanted)) {
+        if !world.get_resource::<SaveRequest>().is_some_and(|save| save.wanted) {
+            return;
+        }
+        // No frame waits for it; no tick adds to it meanwhile.
+        self.holds = !onestep_learn::try_finish(world);
+        if !self.holds {
             self.save(world);
+            world.insert_resource(SaveRequest::default());
         }
     }
 
     fn advance(&mut self, world: &mut World) {
+        if self.holds {
+            return;
+        }
         if let Err(error) = self.work(world) {
             end(&self.outcome, world, Err(error));
         }
@@ -92,6 +110,16 @@ impl<W: TrainWatcher + 'static> TickDriver for TrainDriver<W> {
     fn is_free(&self, world: &World) -> bool {
         let is_offline = world.get_resource::<LearnerState>().is_some_and(|state| state.phase == LearnPhase::Offline);
         self.report.is_none() && (is_offline || self.run.is_evaluating())
+    }
+
+    fn is_waiting(&self) -> bool {
+        self.holds || (self.report.is_none() && self.run.is_waiting())
+    }
+
+    fn budget(&self) -> Option<Duration> {
+        /// Half a frame at 60 frames per second: who learns in the background wants frames that come evenly.
+        const BUDGET: Duration = Duration::from_millis(8);
+        (self.run.config().learner.execution == Execution::Background).then_some(BUDGET)
     }
 
     fn wants_to_close(&mut self) -> bool {
@@ -197,6 +225,9 @@ impl<S: Fn() -> bool + 'static> TickDriver for EvaluationDriver<S> {
         match ended {
             None => {}
             Some(Ok(report)) => {
+                if let Some(mut status) = world.get_resource_mut::<RunStatus>() {
+                    status.is_over = true;
+                }
                 if let Some(mut notice) = world.get_resource_mut::<Notice>() {
                     let (successes, episodes) = (report.successes, report.episodes);
                     notice.tell(format!("all episodes are over: {successes} of {episodes} succeed"));
@@ -233,6 +264,9 @@ impl<S: Fn() -> bool + 'static> TickDriver for PlayDriver<S> {
     fn advance(&mut self, world: &mut World) {
         onestep_record::tick(world);
         if let Some(fault) = fault::of_app(world) {
+            if let Err(error) = flush(world) {
+                tracing::error!("{error}");
+            }
             end(&self.outcome, world, Err(RunError::Fault(Box::new(fault))));
         }
     }
@@ -242,6 +276,52 @@ impl<S: Fn() -> bool + 'static> TickDriver for PlayDriver<S> {
     }
 
     fn close(&mut self, world: &mut World) {
-        end(&self.outcome, world, Ok(()));
+        let result = flush(world);
+        end(&self.outcome, world, result);
+    }
+}
+
+/// Demonstrations that could not be written get their last chance.
+fn flush(world: &mut World) -> Result<(), RunError> {
+    match world.get_resource_mut::<DemonstrationRecorder>() {
+        Some(mut recorder) => Ok(recorder.flush()?),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+mod tests {
+    use super::*;
+    use onestep_agent::{Agent, AgentMode};
+    use onestep_data::EpisodeFile;
+    use onestep_record::demonstrations::DemonstrationPlugin;
+    use onestep_sim::SimPlugin;
+
+    #[test]
+    fn closing_saves_demonstrations_whose_file_was_blocked() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("demos.safetensors");
+        let mut app = App::new();
+        app.add_plugins((
+            MinimalPlugins,
+            SimPlugin { mode: AgentMode::Scripted, ..SimPlugin::default() },
+            DemonstrationPlugin,
+        ));
+        app.finish();
+        app.cleanup();
+        let spec = onestep_sim::task("lift").unwrap().spec();
+        app.insert_resource(DemonstrationRecorder::open(&path, "lift", &spec, Agent(0)).unwrap());
+        let outcome = Outcome::default();
+        let mut driver = PlayDriver::new(|| false, outcome.clone());
+        (0..3).for_each(|_| driver.advance(app.world_mut()));
+        std::fs::create_dir(&path).unwrap();
+        app.world_mut().resource_mut::<DemonstrationRecorder>().keep().unwrap_err();
+        driver.close(app.world_mut());
+        let error = outcome.lock().unwrap().take().unwrap().unwrap_err().to_string();
+        let rescued = folder.path().join("demos-rescued-1.safetensors");
+        assert!(error.contains("demos.safetensors") && error.contains(&rescued.display().to_string()), "{error}");
+        let file = EpisodeFile::read(&rescued).unwrap();
+        assert_eq!((file.episodes.len(), file.episodes[0].rewards.len()), (1, 3));
     }
 }

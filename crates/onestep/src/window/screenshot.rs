@@ -16,7 +16,7 @@ use bevy::{
 };
 use onestep_agent::StageTimes;
 use onestep_record::picture::Frame;
-use onestep_ui::{CloseRequest, Notice, Pace};
+use onestep_ui::{CloseRequest, Notice, Pace, RunStatus};
 
 /// A picture of the whole window, panel included; the window closes after it.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,7 +32,7 @@ pub struct Screenshot {
 pub enum After {
     /// So many seconds of the window.
     Secs(f32),
-    /// So many control steps, made one by one: the same picture every time.
+    /// So many control steps, made one by one: the same picture every time. A run that is over sooner is taken at its end.
     Steps(u64),
 }
 
@@ -73,6 +73,7 @@ fn ask(
     mut wanted: ResMut<Wanted>,
     time: Res<Time<Real>>,
     times: Option<Res<StageTimes>>,
+    status: Option<Res<RunStatus>>,
     mut pace: ResMut<Pace>,
 ) {
     /// Steps that are asked for in one frame.
@@ -89,7 +90,8 @@ fn ask(
             now - *wanted.since.get_or_insert(now) >= secs
         }
         After::Steps(steps) => {
-            let left = steps.saturating_sub(times.map_or(steps, |times| times.ticks()));
+            let is_over = status.is_some_and(|status| status.is_over);
+            let left = if is_over { 0 } else { steps.saturating_sub(times.map_or(steps, |times| times.ticks())) };
             (0..left.min(STEPS)).for_each(|_| pace.single_tick());
             wanted.settled = if left == 0 { wanted.settled + 1 } else { 0 };
             wanted.settled > FRAMES

@@ -8,7 +8,7 @@ use std::{
 use bevy::{
     app::prelude::*,
     asset::{RenderAssetUsages, prelude::*},
-    camera::{Hdr, PerspectiveProjection, Projection, prelude::*},
+    camera::{PerspectiveProjection, Projection, prelude::*},
     core_pipeline::tonemapping::Tonemapping,
     ecs::prelude::*,
     image::{ImageAddressMode, ImageFilterMode, ImageSampler, ImageSamplerDescriptor, prelude::*},
@@ -33,6 +33,8 @@ use crate::{Arena, Capsule, SimBody};
 
 /// Colour of the far distance, where the ground fades away.
 const HORIZON: Color = Color::linear_rgb(0.86, 0.93, 1.04);
+/// The same as [`default_camera`]'s tone curve shows it. Only surfaces go through the curve, the sky is there before.
+const SKY: Color = Color::linear_rgb(0.5556, 0.5725, 0.5973);
 
 /// Where the camera for an arm stands, and what it looks at.
 const DEFAULT_EYE: Vec3 = Vec3::new(1.12, 1.42, 1.08);
@@ -47,8 +49,8 @@ pub fn default_camera() -> impl Bundle {
         Camera3d::default(),
         Projection::Perspective(PerspectiveProjection { fov: 38f32.to_radians(), near: 0.05, ..Default::default() }),
         Transform::from_translation(DEFAULT_EYE).looking_at(DEFAULT_LOOK_AT, Vec3::Y),
-        // Everything, the sky too, goes through the same tone curve, so the ground fades into it without an edge.
-        Hdr,
+        // Surfaces go through the tone curve as they are drawn, not the whole picture afterwards: what stands for numbers,
+        // as the colours of candidates do, can be drawn without it.
         Tonemapping::AgX,
         // This tone curve mutes colours; the cube should be red.
         ColorGrading {
@@ -171,7 +173,7 @@ pub(super) fn place_cameras(
 }
 
 pub(super) fn add(app: &mut App, shadow_distance_meters: f32) {
-    app.insert_resource(ClearColor(HORIZON))
+    app.insert_resource(ClearColor(SKY))
         .insert_resource(DirectionalLightShadowMap { size: 2048 })
         .insert_resource(GlobalAmbientLight { brightness: 0.0, ..Default::default() })
         .add_systems(Startup, spawn_scene(shadow_distance_meters))

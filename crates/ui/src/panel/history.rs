@@ -3,7 +3,7 @@ use std::time::{Duration, Instant};
 
 use bevy::prelude::*;
 use onestep_agent::{EpisodeFinished, StageTimes};
-use onestep_learn::{LearnerMetrics, LearnerState};
+use onestep_learn::{LearnerMetrics, LearnerState, PolicyHandle};
 
 /// A curve that never holds more than [`Series::MOST`] points: when it is full, neighbours are joined.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -53,7 +53,10 @@ pub(super) struct History {
     pub(super) success: Series,
     pub(super) returns: Series,
     pub(super) metrics: BTreeMap<&'static str, Series>,
+    /// Episodes that ended, those with steps by hand left out where a policy is what one looks at.
     pub(super) episodes: u64,
+    /// Episodes that were left out.
+    pub(super) by_hand: u64,
     recent: std::collections::VecDeque<bool>,
     pub(super) rates: Rates,
     mark: Mark,
@@ -84,6 +87,7 @@ impl Default for History {
             returns: Series::default(),
             metrics: BTreeMap::new(),
             episodes: 0,
+            by_hand: 0,
             recent: std::collections::VecDeque::new(),
             rates: Rates::default(),
             mark: Mark { at: Instant::now(), steps: 0, updates: 0, frames: 0 },
@@ -123,6 +127,7 @@ pub(super) fn collect(
     state: Option<Res<LearnerState>>,
     metrics: Option<Res<LearnerMetrics>>,
     times: Option<Res<StageTimes>>,
+    policy: Option<Res<PolicyHandle>>,
 ) {
     /// Episodes that the success rate is taken over.
     const RECENT: usize = 20;
@@ -134,6 +139,11 @@ pub(super) fn collect(
     let steps = if env_steps > 0 { env_steps } else { ticks };
     if let Some(finished) = &mut finished {
         for EpisodeFinished(end) in finished.read() {
+            // What a person did is no success of the policy.
+            if policy.is_some() && end.human_steps > 0 {
+                history.by_hand += 1;
+                continue;
+            }
             history.episodes += 1;
             history.recent.push_back(end.success);
             if history.recent.len() > RECENT {

@@ -1,16 +1,16 @@
 //! What stands in the panel, from top to bottom.
 
-use bevy_egui::egui::{self, Color32, ProgressBar, RichText, Stroke, StrokeKind, Ui};
-use egui_plot::{Bar, BarChart, Line, Plot, PlotPoints, Points};
+use bevy_egui::egui::{self, Color32, ProgressBar, RichText, Stroke, Ui};
+use egui_plot::{Bar, BarChart, Points};
 use onestep_agent::AgentMode;
 use onestep_learn::LearnPhase;
 
-use super::{Facts, Knobs, color32, history::Series};
-use crate::{
-    Speed,
-    human::{reset_episode, set_mode},
-    value_color,
+use super::{
+    Facts, Knobs,
+    chart::{chart, curve},
+    color32,
 };
+use crate::{Speed, episodes::is_measured, value_color};
 
 /// For what is wrong, or being recorded.
 pub(super) const RED: Color32 = Color32::from_rgb(226, 84, 77);
@@ -19,8 +19,18 @@ const BLUE: Color32 = Color32::from_rgb(66, 133, 214);
 const ORANGE: Color32 = Color32::from_rgb(224, 146, 52);
 const VIOLET: Color32 = Color32::from_rgb(150, 96, 204);
 
-/// Height of a chart, points.
-const CHART_HEIGHT: f32 = 92.0;
+/// What a tick consists of, in its order.
+const STAGE_COLORS: [Color32; 9] = [
+    Color32::from_rgb(110, 118, 130),
+    Color32::from_rgb(120, 170, 190),
+    Color32::from_rgb(70, 180, 160),
+    Color32::from_rgb(66, 133, 214),
+    Color32::from_rgb(224, 146, 52),
+    Color32::from_rgb(200, 190, 90),
+    Color32::from_rgb(190, 120, 150),
+    Color32::from_rgb(150, 96, 204),
+    Color32::from_rgb(226, 84, 77),
+];
 
 pub(super) fn all(ui: &mut Ui, facts: &Facts, knobs: &mut Knobs) {
     header(ui, facts, knobs);
@@ -29,9 +39,17 @@ pub(super) fn all(ui: &mut Ui, facts: &Facts, knobs: &mut Knobs) {
     agent(ui, facts, knobs);
     ui.separator();
     progress(ui, facts);
-    values(ui, facts);
+    values(ui, facts, knobs);
     curves(ui, facts);
     stages(ui, facts);
+}
+
+/// Lets others find a button by its name: a tour, or a test that presses it. Its place is in egui's memory as
+/// `Id::new("onestep NAME")`.
+fn named(response: egui::Response, name: &str) -> egui::Response {
+    let (id, rect) = (egui::Id::new(format!("onestep {name}")), response.rect);
+    response.ctx.data_mut(|data| data.insert_temp(id, rect));
+    response
 }
 
 fn header(ui: &mut Ui, facts: &Facts, knobs: &mut Knobs) {
@@ -47,10 +65,10 @@ fn header(ui: &mut Ui, facts: &Facts, knobs: &mut Knobs) {
         }
         ui.with_layout(egui::Layout::right_to_left(egui::Align::Center), |ui| {
             let (label, hover) = if knobs.panel.dark { ("☀", "light") } else { ("🌙", "dark") };
-            if ui.button(label).on_hover_text(hover).clicked() {
+            if named(ui.button(label), "theme").on_hover_text(hover).clicked() {
                 knobs.panel.dark = !knobs.panel.dark;
             }
-            if ui.button("?").on_hover_text("keys (H)").clicked() {
+            if named(ui.button("?"), "help").on_hover_text("keys (H)").clicked() {
                 knobs.help.0 = !knobs.help.0;
             }
         });
@@ -64,31 +82,33 @@ fn transport(ui: &mut Ui, knobs: &mut Knobs) {
     const HEIGHT: f32 = 26.0;
     let film = knobs.filming.as_mut().zip(knobs.film.as_ref());
     ui.horizontal(|ui| {
-        if let Some(pace) = &mut knobs.pace {
+        if let Some(pace) = &mut knobs.episodes.pace {
             let label = if pace.paused { "▶ Run" } else { "⏸ Pause" };
-            if ui.add_sized([78.0, HEIGHT], egui::Button::new(label)).on_hover_text("P").clicked() {
+            let run = named(ui.add_sized([78.0, HEIGHT], egui::Button::new(label)), "run");
+            if run.on_hover_text("P").clicked() {
                 pace.toggle();
             }
-            let step = ui.add_sized([64.0, HEIGHT], egui::Button::new("⏭ Step"));
+            let step = named(ui.add_sized([64.0, HEIGHT], egui::Button::new("⏭ Step")), "step");
             if step.on_hover_text("one tick (full stop)").clicked() {
                 pace.single_tick();
             }
         }
-        if let Some(save) = &mut knobs.save
-            && ui.add_sized([64.0, HEIGHT], egui::Button::new("💾 Save")).on_hover_text("Ctrl S").clicked()
-        {
-            save.wanted = true;
+        if let Some(save) = &mut knobs.save {
+            let button = named(ui.add_sized([64.0, HEIGHT], egui::Button::new("💾 Save")), "save");
+            if button.on_hover_text("Ctrl S").clicked() {
+                save.wanted = true;
+            }
         }
         if let Some((filming, recorder)) = film {
             let label = if recorder.is_recording() { "⏹ Stop" } else { "⏺ Record" };
-            let button = ui.add_sized([78.0, HEIGHT], egui::Button::new(label));
+            let button = named(ui.add_sized([78.0, HEIGHT], egui::Button::new(label)), "record");
             if button.on_hover_text("a film of the scene (V)").clicked() {
                 filming.toggle();
             }
         }
     });
     film_line(ui, knobs);
-    let Some(pace) = &mut knobs.pace else { return };
+    let Some(pace) = &mut knobs.episodes.pace else { return };
     ui.horizontal(|ui| {
         ui.label("Speed");
         ui.spacing_mut().item_spacing.x = 2.0;
@@ -100,7 +120,8 @@ fn transport(ui: &mut Ui, knobs: &mut Knobs) {
                 Speed::Times(times) => format!("{times}"),
                 Speed::Max => "max".to_owned(),
             };
-            if ui.selectable_label(pace.speed == level, text).clicked() {
+            let name = format!("speed {level}");
+            if named(ui.selectable_label(pace.speed == level, text), &name).clicked() {
                 pace.speed = level;
             }
         }
@@ -125,7 +146,7 @@ fn film_line(ui: &mut Ui, knobs: &Knobs) {
 }
 
 fn agent(ui: &mut Ui, facts: &Facts, knobs: &mut Knobs) {
-    let mut numbers: Vec<u32> = knobs.agents.iter().map(|(agent, ..)| agent.0).collect();
+    let mut numbers: Vec<u32> = knobs.episodes.agents.iter().map(|(agent, ..)| agent.0).collect();
     numbers.sort_unstable();
     if !numbers.contains(&knobs.control.agent)
         && let Some(first) = numbers.first()
@@ -133,12 +154,10 @@ fn agent(ui: &mut Ui, facts: &Facts, knobs: &mut Knobs) {
         knobs.control.agent = *first;
     }
     let selected = knobs.control.agent;
-    let Some((mode, has_expert)) = knobs
-        .agents
-        .iter()
-        .find(|(agent, ..)| agent.0 == selected)
-        .map(|(_, mode, .., arena)| (*mode, arena.is_some_and(|arena| arena.sim().task().has_expert())))
-    else {
+    let of_agent = knobs.episodes.agents.iter().find(|(agent, ..)| agent.0 == selected);
+    let Some((mode, is_measured, has_expert)) = of_agent.map(|(_, mode, _, _, seeds, _, arena)| {
+        (*mode, is_measured(seeds), arena.is_some_and(|arena| arena.sim().task().has_expert()))
+    }) else {
         return;
     };
     let has_policy = facts.policy.is_some();
@@ -160,8 +179,10 @@ fn agent(ui: &mut Ui, facts: &Facts, knobs: &mut Knobs) {
         ];
         for (choice, label, is_possible) in modes {
             let button = egui::Button::selectable(mode == choice, label);
-            if ui.add_enabled(is_possible && mode != AgentMode::Idle, button).clicked() {
-                set_mode(selected, choice, &mut knobs.agents, has_policy);
+            let name = format!("mode {label}");
+            let button = named(ui.add_enabled(is_possible && mode != AgentMode::Idle, button), &name);
+            if button.clicked() && choice != mode {
+                knobs.episodes.set_mode(selected, choice);
             }
         }
         if mode == AgentMode::Idle {
@@ -169,7 +190,8 @@ fn agent(ui: &mut Ui, facts: &Facts, knobs: &mut Knobs) {
         }
     });
     ui.horizontal(|ui| {
-        let reset = ui.button("⟲ Reset").on_hover_text("a new episode (R), from this seed if there is one");
+        let reset = named(ui.button("⟲ Reset"), "reset");
+        let reset = reset.on_hover_text("a new episode (R), from this seed if there is one");
         let field = egui::TextEdit::singleline(&mut knobs.panel.seed).hint_text("next seed").desired_width(78.0);
         let field = ui.add(field);
         let seed = knobs.panel.seed.trim().parse::<u64>().ok();
@@ -179,45 +201,39 @@ fn agent(ui: &mut Ui, facts: &Facts, knobs: &mut Knobs) {
         }
         let entered = field.lost_focus() && ui.input(|input| input.key_pressed(egui::Key::Enter));
         if (reset.clicked() || entered) && !is_wrong {
-            reset_episode(selected, seed, &mut knobs.agents);
-            if let Some(recorder) = &mut knobs.recorder {
-                recorder.discard();
-            }
+            knobs.episodes.new_episode(selected, seed);
         }
     });
     if let (Some(settings), Some(policy)) = (&mut knobs.settings, &facts.policy) {
         let default = policy.algorithm().candidates();
         let mut count = settings.candidates.unwrap_or(default);
         let slider = egui::Slider::new(&mut count, 1..=128).logarithmic(true).text("candidates");
-        if ui.add(slider).on_hover_text(format!("the run has {default}")).changed() {
+        // An evaluation measures the policy as it is.
+        let slider = named(ui.add_enabled(!is_measured, slider), "candidates");
+        if slider.on_hover_text(format!("the run has {default}")).changed() {
             settings.candidates = (count != default).then_some(count);
         }
     }
-    if let Some(recorder) = &mut knobs.recorder {
-        demonstrations(ui, recorder, &mut knobs.notice, &mut knobs.agents);
-    }
+    demonstrations(ui, knobs);
 }
 
-fn demonstrations(
-    ui: &mut Ui,
-    recorder: &mut onestep_record::demonstrations::DemonstrationRecorder,
-    notice: &mut crate::Notice,
-    agents: &mut bevy::prelude::Query<crate::human::AgentState<'static>>,
-) {
+/// What → and ← do.
+fn demonstrations(ui: &mut Ui, knobs: &mut Knobs) {
+    let Some((has_steps, episodes)) =
+        knobs.episodes.recorder.as_ref().map(|recorder| (recorder.steps() > 0, recorder.episodes().len()))
+    else {
+        return;
+    };
     ui.horizontal(|ui| {
-        let has_steps = recorder.steps() > 0;
-        let keep = ui.add_enabled(has_steps, egui::Button::new("✔ Keep")).on_hover_text("→").clicked();
-        let discard = ui.add_enabled(has_steps, egui::Button::new("✖ Discard")).on_hover_text("←").clicked();
-        if keep && let Err(error) = recorder.keep() {
-            notice.complain(format!("not written, and kept in memory: {error}"));
+        let keep = named(ui.add_enabled(has_steps, egui::Button::new("✔ Keep")), "keep");
+        let discard = named(ui.add_enabled(has_steps, egui::Button::new("✖ Discard")), "discard");
+        if keep.on_hover_text("→").clicked() {
+            knobs.episodes.keep();
         }
-        if discard {
-            recorder.discard();
+        if discard.on_hover_text("←").clicked() {
+            knobs.episodes.discard();
         }
-        if keep || discard {
-            reset_episode(recorder.agent().0, None, agents);
-        }
-        ui.label(format!("{} episodes", recorder.episodes().len()));
+        ui.label(format!("{episodes} episodes"));
     });
 }
 
@@ -266,6 +282,12 @@ fn progress(ui: &mut Ui, facts: &Facts) {
         let success = facts.history.recent_success().map_or("–".to_owned(), |rate| format!("{:.0} %", 100.0 * rate));
         cell(ui, success, "success lately");
         ui.end_row();
+        let by_hand = facts.replay.as_ref().map_or(0, |replay| replay.interventions());
+        if by_hand > 0 || facts.history.by_hand > 0 {
+            cell(ui, by_hand.to_string(), "by hand");
+            cell(ui, facts.history.by_hand.to_string(), "such episodes");
+            ui.end_row();
+        }
     });
     if let Some(left) = facts.status.as_ref().and_then(|status| status.left_secs).filter(|left| *left > 0.0) {
         let minutes = (left / 60.0).floor();
@@ -273,10 +295,13 @@ fn progress(ui: &mut Ui, facts: &Facts) {
     }
 }
 
-/// The critic's values of the selected agent's candidates, best first; the chosen one is outlined.
-fn values(ui: &mut Ui, facts: &Facts) {
-    let first = facts.candidates.iter().filter(|(_, set)| !set.q.is_empty()).min_by_key(|(agent, _)| **agent);
-    let Some((_, set)) = first else { return };
+/// The critic's values of the selected agent's candidates, best first; the chosen one is outlined. While somebody else
+/// acts there are none.
+fn values(ui: &mut Ui, facts: &Facts, knobs: &Knobs) {
+    let selected = knobs.control.agent;
+    let acts = knobs.episodes.agents.iter().any(|(agent, mode, ..)| agent.0 == selected && *mode == AgentMode::Policy);
+    let set = facts.candidates.iter().find(|(agent, set)| agent.0 == selected && !set.q.is_empty());
+    let Some((_, set)) = set.filter(|_| acts) else { return };
     let (low, high) = set.q.iter().fold((f32::MAX, f32::MIN), |(low, high), q| (low.min(*q), high.max(*q)));
     let mut order: Vec<usize> = (0..set.q.len()).collect();
     let value = |index: &usize| set.q.get(*index).copied().unwrap_or(f32::NAN);
@@ -287,61 +312,107 @@ fn values(ui: &mut Ui, facts: &Facts) {
     let outline = ui.visuals().strong_text_color();
     let bars = order.iter().enumerate().map(|(rank, index)| {
         let chosen = *index == set.chosen;
-        Bar::new(rank as f64, f64::from(value(index)) - floor)
+        Bar::new(rank as f64 + 1.0, f64::from(value(index)) - floor)
             .base_offset(floor)
             .width(0.82)
             .fill(color32(value_color(value(index), low, high)))
             .stroke(if chosen { Stroke::new(2.0, outline) } else { Stroke::NONE })
     });
-    let chart = BarChart::new("Q", bars.collect());
-    chart_frame("values").show_axes([false, true]).show(ui, |plot| plot.bar_chart(chart));
+    let bars = BarChart::new("Q", bars.collect());
+    let shown = chart(ui, "values", "rank, best first").show(ui, |plot| plot.bar_chart(bars));
+    named(shown.response, "values");
 }
 
+/// Two curves in a row: what comes of episodes, and what the updates lose.
 fn curves(ui: &mut Ui, facts: &Facts) {
+    const STEPS: &str = "control steps";
     let history = &facts.history;
     if !history.success.points().is_empty() {
-        title(ui, "Success, %", history.success.last().map(|last| format!("{last:.0}")));
         let evaluations: Vec<[f64; 2]> = facts.status.as_ref().map_or_else(Vec::new, |status| {
             status.evaluations.iter().map(|point| [point.step as f64, 100.0 * point.success_rate]).collect()
         });
-        chart_frame("success").include_y(0.0).include_y(100.0).show(ui, |plot| {
-            plot.line(line("of the last episodes", &history.success, GREEN));
-            plot.points(Points::new("evaluations", evaluations).radius(4.0).color(ORANGE));
-        });
-        title(ui, "Return", history.returns.last().map(|last| format!("{last:.1}")));
-        chart_frame("return").show(ui, |plot| plot.line(line("return", &history.returns, BLUE)));
+        pair(
+            ui,
+            |ui| {
+                title(ui, "Success, %", history.success.last().map(|last| format!("{last:.0}")));
+                chart(ui, "success", STEPS).include_y(0.0).include_y(100.0).show(ui, |plot| {
+                    plot.line(curve("of the last episodes", &history.success, GREEN));
+                    plot.points(Points::new("evaluations", evaluations).radius(3.5).color(ORANGE));
+                });
+            },
+            |ui| {
+                title(ui, "Return", history.returns.last().map(|last| format!("{last:.1}")));
+                chart(ui, "return", STEPS).show(ui, |plot| plot.line(curve("return", &history.returns, BLUE)));
+            },
+        );
     }
-    for (prefix, name, color) in [("critic/loss", "Critic's loss", VIOLET), ("actor/loss", "Actor's loss", ORANGE)] {
-        if let Some(series) = history.metrics.get(prefix)
-            && !series.points().is_empty()
-        {
-            title(ui, name, series.last().map(|last| format!("{last:.4}")));
-            chart_frame(prefix).show(ui, |plot| plot.line(line(name, series, color)));
+    let loss = |ui: &mut Ui, metric: &str, name: &str, color| {
+        if let Some(series) = history.metrics.get(metric).filter(|series| !series.points().is_empty()) {
+            title(ui, name, series.last().map(short));
+            chart(ui, metric, "updates").show(ui, |plot| plot.line(curve(name, series, color)));
         }
+    };
+    if history.metrics.values().any(|series| !series.points().is_empty()) {
+        pair(
+            ui,
+            |ui| loss(ui, "critic/loss", "Critic's loss", VIOLET),
+            |ui| loss(ui, "actor/loss", "Actor's loss", ORANGE),
+        );
     }
 }
 
-/// Where the time of a tick goes.
+/// Three digits that count.
+fn short(value: f64) -> String {
+    if value != 0.0 && (value.abs() < 1e-3 || value.abs() >= 1e5) {
+        format!("{value:.1e}")
+    } else {
+        format!("{value:.3}")
+    }
+}
+
+/// Side by side.
+fn pair(ui: &mut Ui, left: impl FnOnce(&mut Ui), right: impl FnOnce(&mut Ui)) {
+    ui.columns_const(|[first, second]| {
+        left(first);
+        right(second);
+    });
+}
+
+/// Where the time of a tick goes: one bar, and a number for each of its parts.
 fn stages(ui: &mut Ui, facts: &Facts) {
+    const HEIGHT: f32 = 12.0;
     let Some(times) = facts.times.as_ref().filter(|times| times.ticks() > 0) else { return };
     let total: f64 = times.rows().map(|(.., mean)| mean).sum();
     title(ui, "A tick", Some(format!("{:.2} ms", 1e3 * total)));
-    for (name, _, mean) in times.rows() {
-        ui.horizontal(|ui| {
-            ui.add_sized([58.0, 14.0], egui::Label::new(RichText::new(name).small().weak()));
-            let (rect, _) = ui.allocate_exact_size(egui::vec2(170.0, 9.0), egui::Sense::hover());
-            let mut bar = rect;
-            bar.set_width(rect.width() * (mean / total.max(1e-9)) as f32);
-            ui.painter().rect_filled(rect, 3.0, ui.visuals().extreme_bg_color);
-            ui.painter().rect_filled(bar, 3.0, BLUE);
-            ui.painter().rect_stroke(rect, 3.0, ui.visuals().widgets.noninteractive.bg_stroke, StrokeKind::Inside);
-            ui.label(RichText::new(format!("{:.2} ms", 1e3 * mean)).small());
+    let (bar, _) = ui.allocate_exact_size(egui::vec2(ui.available_width(), HEIGHT), egui::Sense::hover());
+    let top = bar.top();
+    ui.painter().rect_filled(bar, 3.0, ui.visuals().extreme_bg_color);
+    let mut left = bar.left();
+    for ((.., mean), color) in times.rows().zip(STAGE_COLORS) {
+        let right = left + bar.width() * (mean / total.max(1e-9)) as f32;
+        ui.painter().rect_filled(egui::Rect::from_x_y_ranges(left..=right, bar.y_range()), 0.0, color);
+        left = right;
+    }
+    let rows: Vec<_> = times.rows().zip(STAGE_COLORS).collect();
+    for row in rows.chunks(3) {
+        ui.columns(3, |columns| {
+            for (ui, ((name, _, mean), color)) in columns.iter_mut().zip(row) {
+                ui.horizontal(|ui| {
+                    ui.spacing_mut().item_spacing.x = 4.0;
+                    let (swatch, _) = ui.allocate_exact_size(egui::Vec2::splat(8.0), egui::Sense::hover());
+                    ui.painter().rect_filled(swatch, 2.0, *color);
+                    ui.label(RichText::new(*name).small());
+                    ui.label(RichText::new(format!("{:.2}", 1e3 * mean)).small().strong());
+                });
+            }
         });
     }
+    let whole = egui::Rect::from_x_y_ranges(bar.x_range(), top..=ui.min_rect().bottom());
+    ui.data_mut(|data| data.insert_temp(egui::Id::new("onestep stages"), whole));
 }
 
 fn title(ui: &mut Ui, text: &str, value: Option<String>) {
-    ui.add_space(4.0);
+    ui.add_space(2.0);
     ui.horizontal(|ui| {
         ui.label(RichText::new(text).strong());
         if let Some(value) = value {
@@ -350,22 +421,4 @@ fn title(ui: &mut Ui, text: &str, value: Option<String>) {
             });
         }
     });
-}
-
-/// A chart that only shows: the wheel belongs to the panel.
-fn chart_frame(name: &str) -> Plot<'_> {
-    Plot::new(name)
-        .height(CHART_HEIGHT)
-        .allow_drag(false)
-        .allow_zoom(false)
-        .allow_scroll(false)
-        .allow_boxed_zoom(false)
-        .show_x(false)
-        .show_background(false)
-        .y_axis_min_width(34.0)
-        .set_margin_fraction(egui::vec2(0.02, 0.08))
-}
-
-fn line<'a>(name: &str, series: &'a Series, color: Color32) -> Line<'a> {
-    Line::new(name, PlotPoints::from(series.points().to_vec())).color(color).width(1.8)
 }
