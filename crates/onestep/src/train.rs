@@ -429,6 +429,9 @@ impl TrainRun {
         if let Some(open) = self.evaluation.take() {
             return self.evaluate(open, world, watcher);
         }
+        // What is finished is counted before anything is decided by it.
+        let may_tick = when_behind == WhenBehind::Wait || onestep_learn::try_keep_pace(world);
+        self.check_faults(world)?;
         if let Some(kind) = self.due_evaluation(world) {
             let is_settled = match when_behind {
                 WhenBehind::Wait => {
@@ -455,7 +458,11 @@ impl TrainRun {
             self.save(world, watcher)?;
             return Err(RunError::Interrupted);
         }
-        if when_behind == WhenBehind::Yield && !self.may_tick(world, watcher)? {
+        if !may_tick || (when_behind == WhenBehind::Yield && self.is_save_due()) {
+            // A checkpoint comes as soon as what is queued is made; no tick adds to it meanwhile.
+            if self.is_save_due() && onestep_learn::try_finish(world) {
+                self.save(world, watcher)?;
+            }
             self.is_waiting = true;
             return Ok(None);
         }
@@ -476,21 +483,6 @@ impl TrainRun {
 
     fn is_save_due(&self) -> bool {
         self.last_save.elapsed().as_secs_f64() >= self.config.checkpoint.every_secs
-    }
-
-    /// Whether the next tick may come without waiting for anything. A checkpoint that is due comes before it, as soon as
-    /// what is queued is made.
-    fn may_tick(&mut self, world: &mut World, watcher: &mut dyn TrainWatcher) -> Result<bool, RunError> {
-        let mut may = true;
-        if self.is_save_due() {
-            may = onestep_learn::try_finish(world);
-            if may {
-                self.save(world, watcher)?;
-            }
-        }
-        let may = may && onestep_learn::try_keep_pace(world);
-        self.check_faults(world)?;
-        Ok(may)
     }
 
     fn report(&self) -> TrainReport {
@@ -836,5 +828,36 @@ impl RateMeter {
             self.marks.pop_front();
         }
         Some(rates)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use onestep_agent::Agent;
+
+    #[test]
+    fn episodes_by_hand_say_nothing_of_the_policy() {
+        let mut world = World::new();
+        world.init_resource::<Messages<EpisodeFinished>>();
+        for (success, human_steps) in [(false, 0), (true, 3), (true, 10)] {
+            world.write_message(EpisodeFinished(EpisodeEnd {
+                agent: Agent(0),
+                index: 0,
+                seed: 0,
+                steps: 10,
+                return_sum: -1.0,
+                success,
+                success_once: success,
+                terminated: success,
+                truncated: !success,
+                human_steps,
+            }));
+        }
+        let mut window = EpisodeWindow::default();
+        window.read(&world);
+        assert_eq!(window.recent_success_rate(), Some(0.0));
+        let means = window.take_means();
+        assert!(means.contains(&(column::TRAIN_EPISODES, 1.0)) && means.contains(&(column::TRAIN_SUCCESS_RATE, 0.0)));
     }
 }

@@ -134,7 +134,7 @@ pub fn open(config: &RunConfig, role: &Role, options: &WindowOptions) -> Result<
     if let Some(screenshot) = &options.screenshot {
         screenshot::add(&mut app, screenshot.clone());
     }
-    if let Err(panic) = rendering::caught(rendering::is_of_window, || finish(&mut app)) {
+    if let Err(panic) = rendering::caught(|_| false, || finish(&mut app)) {
         let said = rendering::text_of(panic.as_ref());
         if !rendering::is_of_window(&said) {
             std::panic::resume_unwind(panic);
@@ -229,16 +229,20 @@ fn take<T>(slot: &Slot<T>) -> Option<T> {
 /// Runs the app to its end, and returns what its driver left.
 fn run<T>(mut app: App, slot: &Slot<Result<T, RunError>>) -> Result<T, RunError> {
     let lost = rendering::lost_device(&app);
-    let ended = rendering::caught(rendering::is_of_window, || {
-        let _ = app.run();
-    });
+    let is_lost = lost.clone();
+    let ended = rendering::caught(
+        move |_| is_lost.reason().is_some(),
+        || {
+            let _ = app.run();
+        },
+    );
     if let Err(panic) = ended {
         let said = rendering::text_of(panic.as_ref());
         if rendering::is_of_display(&said) {
             return Err(at_start(&said).into());
         }
-        // A mistake of ours shall look like one.
-        if !rendering::is_of_window(&said) {
+        // Without a word of the renderer before, it is a mistake of ours, and shall look like one.
+        if lost.reason().is_none() && !rendering::is_of_window(&said) {
             std::panic::resume_unwind(panic);
         }
         lost.report(&said);

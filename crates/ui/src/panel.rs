@@ -5,11 +5,11 @@ mod history;
 mod sections;
 
 use bevy::{
-    camera::{CameraOutputMode, ClearColorConfig, Viewport, visibility::RenderLayers},
+    camera::{CameraMainTextureUsages, CameraOutputMode, ClearColorConfig, Viewport, visibility::RenderLayers},
     ecs::system::SystemParam,
     input::gamepad::Gamepad,
     prelude::*,
-    render::render_resource::BlendState,
+    render::render_resource::{BlendState, TextureUsages},
 };
 use bevy_egui::{
     EguiContexts, EguiGlobalSettings, EguiPlugin, EguiPrimaryContextPass, PrimaryEguiContext,
@@ -85,6 +85,8 @@ fn spawn_context(mut commands: Commands, mut settings: ResMut<EguiGlobalSettings
         PrimaryEguiContext,
         Camera2d,
         RenderLayers::none(),
+        // Cameras of one target share a texture if they ask for the same: this one has its own, or it would draw over theirs.
+        CameraMainTextureUsages::default().with(TextureUsages::COPY_DST),
         Camera {
             order: 100,
             output_mode: CameraOutputMode::Write {
@@ -225,7 +227,7 @@ fn style(ctx: &egui::Context, panel: &Panel) {
         ctx.set_zoom_factor(zoom);
     }
     ctx.all_styles_mut(|style| {
-        style.spacing.item_spacing = egui::vec2(6.0, 5.0);
+        style.spacing.item_spacing = egui::vec2(6.0, 4.0);
         style.spacing.button_padding = egui::vec2(8.0, 4.0);
         // Units and hints are read, too.
         style.visuals.weak_text_alpha = 0.85;

@@ -28,6 +28,16 @@ impl LostDevice {
         place.get_or_insert_with(|| reason.lines().collect::<Vec<_>>().join(" "));
     }
 
+    /// Does `work` while there is a device; a panic of it means that there is none any more.
+    fn guard(&self, work: impl FnOnce()) {
+        if self.reason().is_some() {
+            return;
+        }
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(work)) {
+            self.report(&text_of(panic.as_ref()));
+        }
+    }
+
     pub(super) fn reason(&self) -> Option<String> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -49,21 +59,21 @@ pub(super) fn guard(app: &mut App, lose_after: Option<u32>) {
         .insert_resource(RenderErrorHandler(stop_for_error))
         .add_systems(First, close_if_lost);
     let Some(render) = app.get_sub_app_mut(RenderApp) else { return };
+    // What the renderer gets to see of the world, in each frame.
+    if let Some(mut extract) = render.take_extract() {
+        let lost = lost.clone();
+        render.set_extract(move |main, render| lost.guard(|| extract(main, render)));
+    }
     let Some(rendering) = render.update_schedule else { return };
     let mut frame = 0;
     let guarded = move |world: &mut World| {
-        if lost.reason().is_some() {
-            return;
-        }
         frame += 1;
         if lose_after == Some(frame)
             && let Some(device) = world.get_resource::<RenderDevice>()
         {
             device.wgpu_device().destroy();
         }
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| world.run_schedule(rendering))) {
-            lost.report(&text_of(panic.as_ref()));
-        }
+        lost.guard(|| world.run_schedule(rendering));
     };
     let mut schedule = Schedule::new(Guarded);
     schedule.set_executor(SingleThreadedExecutor::new());
@@ -86,14 +96,21 @@ fn close_if_lost(mut commands: Commands, lost: Res<LostDevice>, close: Option<Re
     }
 }
 
-/// Runs `work`; a panic comes back as what it carries. One that `is_expected` by its words says nothing by itself.
-pub(super) fn caught<R>(is_expected: fn(&str) -> bool, work: impl FnOnce() -> R) -> Result<R, Box<dyn Any + Send>> {
+/// Runs `work`; a panic comes back as what it carries. One of the window system or of the graphics, by its words or its
+/// place, says nothing by itself, and neither does one that `is_expected`.
+pub(super) fn caught<R>(
+    is_expected: impl Fn(&str) -> bool + Send + Sync + 'static,
+    work: impl FnOnce() -> R,
+) -> Result<R, Box<dyn Any + Send>> {
+    /// Crates that give up by panicking.
+    const CRATES: [&str; 4] = ["wgpu", "bevy_render", "bevy_winit", "winit"];
     let hook = Arc::new(std::panic::take_hook());
     let usual = hook.clone();
     std::panic::set_hook(Box::new(move |panic| {
         let said = text_of(panic.payload());
-        if is_expected(&said) {
-            tracing::debug!("{said}");
+        let place = panic.location().map_or("", |place| place.file());
+        if is_expected(&said) || is_of_window(&said) || CRATES.iter().any(|name| place.contains(name)) {
+            tracing::debug!("{place}: {said}");
         } else {
             usual(panic);
         }

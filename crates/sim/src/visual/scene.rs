@@ -124,7 +124,7 @@ pub fn task_view(task: &str, view: View) -> impl Bundle {
     let distance = eye.distance(look_at);
     let (look_at, distance) = match view {
         View::Close if is_tabletop(task) => (Vec3::new(0.40, 0.10, 0.0), 0.62),
-        View::Close if task == "lift" => (Vec3::new(-0.04, 0.915, 0.0), 0.50),
+        View::Close if task == "lift" => (Vec3::new(-0.04, 0.905, 0.0), 0.42),
         View::Close => (look_at, 0.6 * distance),
         _ => (look_at, distance),
     };

@@ -7,8 +7,20 @@ use super::history::Series;
 
 /// An empty chart as wide as there is room, with a name on its lower axis.
 pub(super) fn chart<'a>(ui: &Ui, name: &str, x_label: &str) -> Plot<'a> {
+    plain(name)
+        .height(height(ui, 0.37).clamp(80.0, 200.0))
+        .x_axis_label(RichText::new(x_label).small())
+        .x_grid_spacer(marks)
+        .x_axis_formatter(|mark, range| number(mark.value, range.end() - range.start()))
+}
+
+/// One whose lower axis says nothing: bars in a row.
+pub(super) fn bars<'a>(ui: &Ui, name: &str) -> Plot<'a> {
+    plain(name).height(height(ui, 0.26).clamp(56.0, 140.0)).show_axes([false, true]).show_grid([false, true])
+}
+
+fn plain<'a>(name: &str) -> Plot<'a> {
     Plot::new(name.to_owned())
-        .height(height(ui.ctx().viewport_rect().height()))
         .allow_drag(false)
         .allow_zoom(false)
         .allow_scroll(false)
@@ -16,19 +28,16 @@ pub(super) fn chart<'a>(ui: &Ui, name: &str, x_label: &str) -> Plot<'a> {
         .show_x(false)
         .show_background(false)
         .y_axis_min_width(26.0)
-        .x_axis_label(RichText::new(x_label).small())
-        .x_grid_spacer(marks)
         .y_grid_spacer(marks)
-        .x_axis_formatter(|mark, range| number(mark.value, range.end() - range.start()))
         .y_axis_formatter(|mark, range| number(mark.value, range.end() - range.start()))
         .set_margin_fraction(vec2(0.03, 0.08))
 }
 
-/// Three rows of charts leave room for all else, in a small window; in a high one they grow.
-fn height(screen: f32) -> f32 {
-    /// What the rest of the panel takes, points.
-    const REST: f32 = 430.0;
-    ((screen - REST) / 3.0).clamp(88.0, 190.0)
+/// A share of what the rest of the panel leaves of the screen, points.
+fn height(ui: &Ui, share: f32) -> f32 {
+    /// What the rest takes.
+    const REST: f32 = 490.0;
+    share * (ui.ctx().viewport_rect().height() - REST)
 }
 
 /// A series as a line.

@@ -7,7 +7,7 @@ use onestep_learn::LearnPhase;
 
 use super::{
     Facts, Knobs,
-    chart::{chart, curve},
+    chart::{bars, chart, curve},
     color32,
 };
 use crate::{Speed, episodes::is_measured, value_color};
@@ -71,11 +71,12 @@ fn header(ui: &mut Ui, facts: &Facts, knobs: &mut Knobs) {
             if named(ui.button("?"), "help").on_hover_text("keys (H)").clicked() {
                 knobs.help.0 = !knobs.help.0;
             }
+            if let Some(compute) = &facts.compute {
+                let text = egui::Label::new(RichText::new(&compute.text).small().weak()).truncate();
+                ui.add(text).on_hover_text(&compute.text);
+            }
         });
     });
-    if let Some(compute) = &facts.compute {
-        ui.label(RichText::new(&compute.text).small().weak());
-    }
 }
 
 fn transport(ui: &mut Ui, knobs: &mut Knobs) {
@@ -250,7 +251,7 @@ fn progress(ui: &mut Ui, facts: &Facts) {
             Some((done, episodes)) => {
                 (format!("evaluation: episode {done} of {episodes}"), done as f32 / episodes.max(1) as f32)
             }
-            None => (format!("{phase}: {done} of {all} {unit}"), done as f32 / all.max(1) as f32),
+            None => (format!("{phase}: {done} of {all} {unit}{}", left(facts)), done as f32 / all.max(1) as f32),
         };
         ui.add(ProgressBar::new(share.clamp(0.0, 1.0)).text(text).fill(if evaluating.is_some() {
             ORANGE
@@ -289,9 +290,14 @@ fn progress(ui: &mut Ui, facts: &Facts) {
             ui.end_row();
         }
     });
-    if let Some(left) = facts.status.as_ref().and_then(|status| status.left_secs).filter(|left| *left > 0.0) {
-        let minutes = (left / 60.0).floor();
-        ui.label(RichText::new(format!("about {minutes:.0} min {:.0} s left", left - 60.0 * minutes)).weak());
+}
+
+/// How long it will take, if that is known.
+fn left(facts: &Facts) -> String {
+    match facts.status.as_ref().and_then(|status| status.left_secs).filter(|left| *left > 0.0) {
+        Some(left) if left < 90.0 => format!(", {left:.0} s left"),
+        Some(left) => format!(", {:.0} min left", left / 60.0),
+        None => String::new(),
     }
 }
 
@@ -306,20 +312,20 @@ fn values(ui: &mut Ui, facts: &Facts, knobs: &Knobs) {
     let mut order: Vec<usize> = (0..set.q.len()).collect();
     let value = |index: &usize| set.q.get(*index).copied().unwrap_or(f32::NAN);
     order.sort_by(|a, b| value(b).total_cmp(&value(a)));
-    title(ui, "Q of the candidates", Some(format!("{low:.2} to {high:.2}")));
+    title(ui, "Q of the candidates, best first", Some(format!("{low:.2} to {high:.2}")));
     // Bars stand on a floor below the worst, or the differences would drown in the height.
     let floor = f64::from(low) - 0.12 * f64::from((high - low).max(1e-6));
     let outline = ui.visuals().strong_text_color();
-    let bars = order.iter().enumerate().map(|(rank, index)| {
+    let values = order.iter().enumerate().map(|(rank, index)| {
         let chosen = *index == set.chosen;
-        Bar::new(rank as f64 + 1.0, f64::from(value(index)) - floor)
+        Bar::new(rank as f64, f64::from(value(index)) - floor)
             .base_offset(floor)
             .width(0.82)
             .fill(color32(value_color(value(index), low, high)))
             .stroke(if chosen { Stroke::new(2.0, outline) } else { Stroke::NONE })
     });
-    let bars = BarChart::new("Q", bars.collect());
-    let shown = chart(ui, "values", "rank, best first").show(ui, |plot| plot.bar_chart(bars));
+    let values = BarChart::new("Q", values.collect());
+    let shown = bars(ui, "values").show(ui, |plot| plot.bar_chart(values));
     named(shown.response, "values");
 }
 
@@ -394,6 +400,7 @@ fn stages(ui: &mut Ui, facts: &Facts) {
         left = right;
     }
     let rows: Vec<_> = times.rows().zip(STAGE_COLORS).collect();
+    ui.spacing_mut().item_spacing.y = 1.0;
     for row in rows.chunks(3) {
         ui.columns(3, |columns| {
             for (ui, ((name, _, mean), color)) in columns.iter_mut().zip(row) {
