@@ -407,3 +407,17 @@ fn actions_out_of_range_are_clamped_before_the_world_sees_them() {
         assert!(action.values().iter().all(|value| (-1.0..=1.0).contains(value)));
     }
 }
+
+#[test]
+fn networks_to_start_from_are_taken_or_refused() {
+    let (place, run) = finished_run();
+    let arguments = |from| -> Vec<&str> {
+        ["train", "lift", "--out", "other", "--init-from", from].into_iter().chain(QUICK).collect()
+    };
+    refuses(&arguments("nowhere"), place.path(), 1, &["nowhere", "is not a run folder"]);
+    assert!(!place.path().join("other").exists());
+    let output = onestep(&arguments("run"), place.path());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(fs::read_to_string(place.path().join("other/config.toml")).unwrap().contains("init_from = \"run\""));
+    assert!(run.join("checkpoint").exists());
+}

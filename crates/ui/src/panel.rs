@@ -85,8 +85,10 @@ fn spawn_context(mut commands: Commands, mut settings: ResMut<EguiGlobalSettings
         PrimaryEguiContext,
         Camera2d,
         RenderLayers::none(),
-        // Cameras of one target share a texture if they ask for the same: this one has its own, or it would draw over theirs.
+        // Cameras of one target share a texture if they ask for the same: this one has its own, or it would draw over
+        // theirs. With several samples it would also start from what it has drawn before.
         CameraMainTextureUsages::default().with(TextureUsages::COPY_DST),
+        Msaa::Off,
         Camera {
             order: 100,
             output_mode: CameraOutputMode::Write {

@@ -70,7 +70,12 @@ pub(super) fn train(args: TrainArgs) -> Result<()> {
             (folder, config, Start::Resume)
         }
         None => {
-            let config = args.settings.resolve(args.task)?;
+            let mut config = args.settings.resolve(args.task)?;
+            if let Some(other) = args.init_from {
+                // Refused before demonstrations are made.
+                RunFolder::open(&other).and_then(|(folder, _)| folder.existing_checkpoint()).map_err(RunError::from)?;
+                config.init_from = Some(other);
+            }
             // What does not fit is told before there is a folder in the way of the next attempt.
             require_room(&config, &Role::Train)?;
             let from_file = match &config.demonstrations.file {
