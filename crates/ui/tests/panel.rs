@@ -118,9 +118,10 @@ fn picture(app: &mut App) -> Frame {
     app.update();
     let world = app.world_mut();
     let target = world.query_filtered::<&RenderTarget, With<OrbitCamera>>().single(world).unwrap();
-    let image = target.as_image().unwrap().clone();
+    // With its density: it tells targets of one image apart.
+    let target = target.clone();
     let (sender, receiver) = std::sync::mpsc::channel();
-    world.spawn(Screenshot::image(image)).observe(move |captured: On<ScreenshotCaptured>| {
+    world.spawn(Screenshot(target)).observe(move |captured: On<ScreenshotCaptured>| {
         sender.send(captured.image.clone()).unwrap();
     });
     let image = (0..1_000)
@@ -201,7 +202,10 @@ fn the_window_looks_as_it_did() {
     app.world_mut().resource_mut::<Panel>().dark = false;
     app.world_mut().resource_mut::<ShowHelp>().0 = true;
     let pad = app.world_mut().spawn(Gamepad::default()).id();
-    app.update();
+    // The help finds its size.
+    draw_scene(&mut app, false);
+    (0..6).for_each(|_| app.update());
+    draw_scene(&mut app, true);
     let light = picture(&mut app);
     reference::assert_like(&light, "panel-light-help");
     app.world_mut().despawn(pad);
