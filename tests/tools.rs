@@ -149,6 +149,15 @@ fn algorithms_are_compared_and_only_what_is_missing_is_done_again() {
     #[cfg(feature = "render")]
     assert!(fs::read(out.join("curves.png")).unwrap().starts_with(b"\x89PNG"));
 
+    // Runs can be set beside each other without training, too.
+    let [some, none] = ["some", "none"].map(|name| place.path().join(name).to_str().unwrap().to_owned());
+    let run = |name: &str| out.join(name).to_str().unwrap().to_owned();
+    let (one, two, other) = (run("mvp-seed0"), run("mvp-seed1"), run("bc-flow-seed0"));
+    let said = says(&["bench", "runs", &one, &two, &other, "--out", &some]);
+    assert!(said.contains("| `lift` | `mvp` | 2 |") && said.contains("| `lift` | `bc-flow` | 1 |"), "{said}");
+    assert!(fs::read_to_string(format!("{some}/table.md")).unwrap().contains("at the end"));
+    refuses(&["bench", "runs", &one, &none, "--out", &some], &["none"]);
+
     let runs = ["mvp-seed0", "mvp-seed1", "bc-flow-seed0", "bc-flow-seed1"];
     let files = |run: &str| ["metrics.csv", "evaluations.json"].map(|name| fs::read(out.join(run).join(name)).unwrap());
     let before = runs.map(files);

@@ -284,7 +284,7 @@ impl Screen {
             .stderr(Stdio::null())
             .spawn();
         let Ok(mut server) = server else {
-            eprintln!("skipped: it needs Xvfb");
+            skip::skip("it needs Xvfb");
             return None;
         };
         let mut number = String::new();
@@ -293,7 +293,7 @@ impl Screen {
         match onestep::record::video::find_adapter() {
             Ok(_) => Some(screen),
             Err(error) => {
-                eprintln!("skipped: {error}");
+                skip::skip(error);
                 None
             }
         }

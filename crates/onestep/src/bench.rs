@@ -28,8 +28,8 @@ pub struct Outcome {
     pub config: RunConfig,
     /// All its evaluations in order.
     pub evaluations: Vec<Evaluation>,
-    /// How fast its networks are, here and now.
-    pub speed: Speed,
+    /// How fast its networks are, here and now, if it was measured.
+    pub speed: Option<Speed>,
 }
 
 /// Times on the CPU.
@@ -216,6 +216,62 @@ impl Spread {
     }
 }
 
+/// What is there of a finished or unfinished run.
+///
+/// # Errors
+/// [`RunError::Folder`] when the folder holds no run or a broken one.
+pub fn read_run(folder: &Path) -> Result<Outcome, RunError> {
+    let (folder, config) = RunFolder::open(folder)?;
+    Ok(Outcome { config, evaluations: folder.evaluations()?, speed: None })
+}
+
+/// Outcomes task by task, in the order in which tasks come first.
+#[must_use]
+pub fn by_task(outcomes: Vec<Outcome>) -> Vec<(String, Vec<Outcome>)> {
+    let mut groups: Vec<(String, Vec<Outcome>)> = Vec::new();
+    for outcome in outcomes {
+        match groups.iter_mut().find(|(task, _)| *task == outcome.config.task) {
+            Some((_, group)) => group.push(outcome),
+            None => groups.push((outcome.config.task.clone(), vec![outcome])),
+        }
+    }
+    groups
+}
+
+/// Runs of several tasks as a table in Markdown: success at each evaluation, with the range over seeds behind the mean.
+#[must_use]
+pub fn tasks_table(tasks: &[(String, Vec<Outcome>)]) -> String {
+    let all = || tasks.iter().flat_map(|(_, outcomes)| outcomes).flat_map(|outcome| &outcome.evaluations);
+    let mut steps: Vec<u64> =
+        all().filter(|found| found.kind == EvaluationKind::Online).map(|found| found.env_steps).collect();
+    steps.sort_unstable();
+    steps.dedup();
+    let mut text = String::from("| task | algorithm | seeds | after offline |");
+    steps.iter().for_each(|step| _ = write!(text, " {step} steps |"));
+    text.push_str(" at the end |\n|---|---|---|---|---|");
+    steps.iter().for_each(|_| text.push_str("---|"));
+    text.push('\n');
+    for (task, outcomes) in tasks {
+        for (name, group) in by_algorithm(outcomes) {
+            let _ = write!(text, "| `{task}` | `{name}` | {} |", group.len());
+            let wanted = std::iter::once((EvaluationKind::AfterOffline, None))
+                .chain(steps.iter().map(|step| (EvaluationKind::Online, Some(*step))))
+                .chain([(EvaluationKind::Final, None)]);
+            for (kind, step) in wanted {
+                let found = group.iter().flat_map(|outcome| &outcome.evaluations);
+                let values: Vec<f64> = found
+                    .filter(|found| found.kind == kind && step.is_none_or(|step| found.env_steps == step))
+                    .map(|found| found.report.success_rate)
+                    .collect();
+                let cell = Spread::of(&values).map_or_else(|| "–".to_owned(), Spread::percent);
+                let _ = write!(text, " {cell} |");
+            }
+            text.push('\n');
+        }
+    }
+    text
+}
+
 /// The outcomes of one algorithm, in the order of `names`.
 fn by_algorithm(outcomes: &[Outcome]) -> Vec<(&'static str, Vec<&Outcome>)> {
     let mut groups: Vec<(&'static str, Vec<&Outcome>)> = Vec::new();
@@ -249,7 +305,7 @@ pub fn table(outcomes: &[Outcome]) -> String {
         let success = |evaluation: &Evaluation| evaluation.report.success_rate;
         let cell = |found: Option<Spread>, show: fn(Spread) -> String| found.map_or_else(|| "–".to_owned(), show);
         let mean = |value: fn(&Speed) -> f64| {
-            let values: Vec<f64> = group.iter().map(|outcome| value(&outcome.speed)).collect();
+            let values: Vec<f64> = group.iter().filter_map(|outcome| outcome.speed.as_ref()).map(value).collect();
             Spread::of(&values).map_or(f64::NAN, |spread| spread.mean)
         };
         let _ = writeln!(

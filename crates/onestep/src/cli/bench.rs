@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use onestep::{
     RunError,
-    bench::{Outcome, measure_speed, run_or_resume, table},
+    bench::{Outcome, by_task, measure_speed, read_run, run_or_resume, table, tasks_table},
     config::{RunConfig, Setting},
     data::atomic,
     learn::AlgorithmConfig,
@@ -31,10 +31,22 @@ pub(super) struct BenchArgs {
 enum BenchCommand {
     /// Train algorithms on a task and write a table and learning curves.
     Algorithms(Box<AlgorithmsArgs>),
+    /// Write a table and learning curves of runs that are there, of any tasks and algorithms.
+    Runs(RunsArgs),
     /// Measure control steps per second of tasks: one arena on one core, random actions and the expert.
     Tasks(TasksArgs),
     /// Measure control steps per second and memory for growing numbers of arenas.
     Arenas(ArenasArgs),
+}
+
+#[derive(Args)]
+struct RunsArgs {
+    /// Run folders
+    #[arg(value_name = "RUN", required = true)]
+    runs: Vec<PathBuf>,
+    /// Folder for table.md and curves.png
+    #[arg(long, value_name = "FOLDER", default_value = "runs")]
+    out: PathBuf,
 }
 
 #[derive(Args)]
@@ -88,9 +100,34 @@ struct AlgorithmsArgs {
 pub(super) fn bench(args: &BenchArgs) -> Result<()> {
     match &args.command {
         BenchCommand::Algorithms(args) => algorithms(args),
+        BenchCommand::Runs(args) => runs(args),
         BenchCommand::Tasks(args) => tasks(args),
         BenchCommand::Arenas(args) => arenas(args),
     }
+}
+
+fn runs(args: &RunsArgs) -> Result<()> {
+    let outcomes = args.runs.iter().map(|run| read_run(run)).collect::<Result<Vec<_>, _>>()?;
+    let tasks = by_task(outcomes);
+    let table = tasks_table(&tasks);
+    std::fs::create_dir_all(&args.out).with_context(|| format!("{} cannot be created", args.out.display()))?;
+    atomic::write(&args.out.join("table.md"), table.as_bytes())?;
+    #[cfg(feature = "render")]
+    {
+        let charts: Vec<_> = tasks.iter().map(|(task, outcomes)| onestep::bench::chart(task, outcomes)).collect();
+        draw(&charts, &args.out.join("curves.png"))?;
+    }
+    say(&table);
+    say(&format!("table and curves are in {}", args.out.display()));
+    Ok(())
+}
+
+/// One chart large, several in rows of at most three.
+#[cfg(feature = "render")]
+fn draw(charts: &[onestep::record::plot::Chart], path: &std::path::Path) -> Result<()> {
+    let (width, height) = if charts.len() > 1 { (420, 320) } else { (900, 560) };
+    let frame = onestep::record::plot::draw(charts, charts.len().min(3), width, height)?;
+    frame.write_png(path).with_context(|| format!("{} cannot be written", path.display()))
 }
 
 /// A measurement that takes no time, or for ever, is a mistake.
@@ -185,7 +222,7 @@ fn algorithms(args: &AlgorithmsArgs) -> Result<()> {
         match result {
             Ok(evaluations) => {
                 let speed = measure_speed(&config, &sizes(&config)?)?;
-                outcomes.push(Outcome { config, evaluations, speed });
+                outcomes.push(Outcome { config, evaluations, speed: Some(speed) });
                 write(&out, &args.task, &outcomes)?;
             }
             Err(RunError::Interrupted) => {
@@ -211,9 +248,7 @@ fn write(out: &std::path::Path, task: &str, outcomes: &[Outcome]) -> Result<()> 
     atomic::write(&out.join("table.md"), table(outcomes).as_bytes())?;
     #[cfg(feature = "render")]
     {
-        let path = out.join("curves.png");
-        let frame = onestep::record::plot::draw(&[onestep::bench::chart(task, outcomes)], 1, 900, 560)?;
-        frame.write_png(&path).with_context(|| format!("{} cannot be written", path.display()))?;
+        draw(&[onestep::bench::chart(task, outcomes)], &out.join("curves.png"))?;
     }
     #[cfg(not(feature = "render"))]
     let _ = task;
