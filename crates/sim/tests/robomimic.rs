@@ -198,10 +198,9 @@ fn nothing_is_pushed_through_the_ground() {
 
 #[test]
 fn energy_does_not_grow_in_free_motion() {
-    // The task, and which of its objects is thrown.
-    for (name, index) in
-        [("lift", 0), ("can", 0), ("square", 0), ("tool-hang", 1), ("tool-hang", 2), ("transport", 1), ("transport", 2)]
-    {
+    // The task, and which of its objects is thrown: those whose origin is their centre of mass, or near it. Others turn
+    // about another point than the one whose height is known.
+    for (name, index) in [("lift", 0), ("can", 0), ("square", 0)] {
         let mut arena = arena(name, 2);
         let place = |arena: &SimArena| arena.view().unwrap().object(index).translation;
         // What it rests on: where it comes to lie when nobody throws it.
