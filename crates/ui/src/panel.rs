@@ -92,7 +92,7 @@ fn spawn_context(mut commands: Commands, mut settings: ResMut<EguiGlobalSettings
         Camera {
             order: 100,
             output_mode: CameraOutputMode::Write {
-                blend_state: Some(BlendState::ALPHA_BLENDING),
+                blend_state: Some(BlendState::PREMULTIPLIED_ALPHA_BLENDING),
                 clear_color: ClearColorConfig::None,
             },
             clear_color: ClearColorConfig::Custom(Color::NONE),
