@@ -312,7 +312,7 @@ mod tests {
             let output = TensorData::new(vec![raw, log_std], [1, 1, 2]);
             let output = Tensor::<Ad<Flex>, 3>::from_data(output, &FlexDevice).require_grad();
             let Sample { action, log_density } = sample(output.clone(), Tensor::zeros([1, 1, 1], &FlexDevice));
-            let gradient = output.grad(&mut log_density.clone().sum().backward()).unwrap();
+            let gradient = output.grad(&log_density.clone().sum().backward()).unwrap();
             let gradient = to_vec(gradient.into_data()).unwrap();
 
             // In f64, from |x|: log(1 - tanh² x) = 2 (log 2 - |x| - log(1 + exp(-2 |x|))).

@@ -49,7 +49,6 @@ pub fn assert_like(frame: &Frame, name: &str) {
         frame.scaled_to_height(HEIGHT).write_png(&file(name)).unwrap();
     }
     let difference = difference(frame, name);
-    eprintln!("{name}: {difference:.2?}");
     assert!(
         difference.mean <= MEAN && difference.worst_mean <= PART,
         "{name} does not look like its reference, {}: {difference:.2?}; at most {MEAN} and {PART} are allowed. If it \
