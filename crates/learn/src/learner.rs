@@ -372,7 +372,8 @@ fn learn(
     if state.phase == LearnPhase::Done {
         return;
     }
-    let (phase, updates) = due(&mut state, &schedule, 0, u64::MAX);
+    let can_learn = can_learn(&state, &replay, &policy);
+    let (phase, updates) = due(&mut state, &schedule, can_learn, 0, u64::MAX);
     for _ in 0..updates {
         let result = update_once(&policy, &replay, &mut streams, &mut buffer, phase);
         if !note(result, &mut state, &mut metrics, &recent) {
@@ -381,8 +382,20 @@ fn learn(
     }
 }
 
+/// Whether the online phase has anything to learn from yet: chunks that go on for longer than the episodes have lasted
+/// cannot be used. A full replay holds all that it will ever hold.
+fn can_learn(state: &LearnerState, replay: &Replay, policy: &PolicyHandle) -> bool {
+    state.updates > 0 || replay.is_full() || replay.has_chunk(policy.algorithm().horizon())
+}
+
 /// How many updates to begin now, with so many under way and room for so many more.
-fn due(state: &mut LearnerState, schedule: &LearnerSchedule, in_flight: u64, room: u64) -> (Phase, u64) {
+fn due(
+    state: &mut LearnerState,
+    schedule: &LearnerSchedule,
+    can_learn: bool,
+    in_flight: u64,
+    room: u64,
+) -> (Phase, u64) {
     if state.phase == LearnPhase::Offline {
         let left = schedule.offline_updates.saturating_sub(state.updates + in_flight);
         return (Phase::Offline, left.min(u64::from(schedule.offline_updates_per_tick)).min(room));
@@ -390,7 +403,7 @@ fn due(state: &mut LearnerState, schedule: &LearnerSchedule, in_flight: u64, roo
     if state.env_steps >= schedule.online_steps {
         state.phase = LearnPhase::Done;
     }
-    if state.env_steps < schedule.start_training {
+    if state.env_steps < schedule.start_training || !can_learn {
         state.owed_updates = 0.0;
     }
     let whole = state.behind().min(room);
@@ -495,7 +508,8 @@ impl Learning<'_> {
 
     /// Queues what is due and fits; returns how many.
     fn send_due(&mut self, worker: &mut BackgroundLearner) -> u64 {
-        let (phase, updates) = due(self.state, self.schedule, worker.in_flight(), worker.room());
+        let can_learn = can_learn(self.state, self.replay, self.policy);
+        let (phase, updates) = due(self.state, self.schedule, can_learn, worker.in_flight(), worker.room());
         for _ in 0..updates {
             if let Err(error) = worker.send(self.policy, self.replay, self.streams, phase) {
                 self.note(Err(error));

@@ -352,6 +352,18 @@ impl Replay {
         Ok(())
     }
 
+    /// Whether the next row overwrites the oldest one.
+    pub(crate) fn is_full(&self) -> bool {
+        self.used == self.capacity
+    }
+
+    /// Whether [`Self::sample`] would find a place: there is none before the first episode has lasted for `horizon` steps.
+    #[must_use]
+    pub fn has_chunk(&self, horizon: usize) -> bool {
+        let mut buffer = BatchBuffer::default();
+        self.rows().any(|row| self.append_chunk(&mut buffer, row, horizon, 1.0))
+    }
+
     /// Appends the chunk that starts at `row`, if one does.
     fn append_chunk(&self, buffer: &mut BatchBuffer, row: usize, horizon: usize, discount: f32) -> bool {
         if self.kind(row) == Kind::Last {
@@ -681,6 +693,7 @@ mod tests {
         }
         let buffer = batch(&replay, 50, 3, 0.9, 3);
         assert!(buffer.observations.iter().all(|&step| step == 0.0));
+        assert!(!replay.has_chunk(4));
         let error = replay.sample(&mut BatchBuffer::default(), 1, 4, 0.9, &mut ChaCha8Rng::seed_from_u64(0));
         assert!(matches!(error, Err(LearnError::TooFewTransitions { horizon: 4, held: 4 })));
     }

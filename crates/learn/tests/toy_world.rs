@@ -155,6 +155,16 @@ fn an_offline_phase_without_demonstrations_says_so() {
     assert!(matches!(fault.error, LearnError::TooFewTransitions { held: 0, .. }));
 }
 
+#[test]
+fn learning_begins_when_the_first_chunk_is_whole() {
+    // Five agents fill the replay with five steps before any of them has made the two steps of a chunk.
+    let mut app = toy_app(5, LearnerSchedule { start_training: 0, ..online() });
+    tick(&mut app, 12);
+    let state = state(&app);
+    assert!(state.fault.is_none(), "{:?}", state.fault);
+    assert!(state.updates > 0 && state.updates < 12 * 5 / 2, "{} updates", state.updates);
+}
+
 /// The actions of one agent in the first ticks.
 fn first_actions(app: &mut App, ticks: usize) -> Vec<f32> {
     let mut actions = Vec::new();
