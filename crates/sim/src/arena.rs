@@ -275,10 +275,18 @@ impl SimArena {
         self.arm().map(ArmModel::view)
     }
 
-    /// Linear (m/s) and angular velocity (rad/s) of the `index`-th free object, Z up, if there is one.
+    /// Linear velocity of its centre of mass (m/s) and angular velocity (rad/s) of the `index`-th free object, Z up, if
+    /// there is one.
     #[must_use]
     pub fn object_velocity(&self, index: usize) -> Option<(Vec3, Vec3)> {
         self.arm().and_then(|arm| arm.object_velocity(index))
+    }
+
+    /// Centre of mass of the `index`-th free object of an arm's task, m, Z up, if there is one. It lies elsewhere than the
+    /// object's origin where its shapes are not symmetric.
+    #[must_use]
+    pub fn object_center_of_mass(&self, index: usize) -> Option<Vec3> {
+        self.arm().and_then(|arm| arm.object_center_of_mass(index))
     }
 
     /// Adds `spin` (rad/s, Z up) to the angular velocity of the `index`-th free object of an arm's task: for tests and

@@ -141,10 +141,16 @@ impl ArmModel {
         self.world.push(index, velocity);
     }
 
-    /// Linear and angular velocity of the `index`-th object.
+    /// Linear velocity of its centre of mass (m/s, Z up), and angular velocity (rad/s), of the `index`-th object.
     #[must_use]
     pub fn object_velocity(&self, index: usize) -> Option<(Vec3, Vec3)> {
         self.world.object_velocity(index)
+    }
+
+    /// Centre of mass of the `index`-th object, m, Z up.
+    #[must_use]
+    pub fn object_center_of_mass(&self, index: usize) -> Option<Vec3> {
+        self.world.object_center_of_mass(index)
     }
 
     /// Where one arm's grip site would be after each of its commands, in Bevy's frame.

@@ -286,10 +286,16 @@ impl World {
         self.objects.iter().filter_map(|handle| self.rapier.bodies.get(*handle)).map(|body| body.position())
     }
 
-    /// Linear and angular velocity of the `index`-th object.
+    /// Linear velocity of its centre of mass, and angular velocity, of the `index`-th object.
     pub(crate) fn object_velocity(&self, index: usize) -> Option<(Vec3, Vec3)> {
         let body = self.rapier.bodies.get(*self.objects.get(index)?)?;
         Some((body.linvel(), body.angvel()))
+    }
+
+    /// Centre of mass of the `index`-th object.
+    pub(crate) fn object_center_of_mass(&self, index: usize) -> Option<Vec3> {
+        let body = self.rapier.bodies.get(*self.objects.get(index)?)?;
+        Some(body.center_of_mass())
     }
 
     /// Adds to an object's angular velocity.

@@ -198,11 +198,20 @@ fn nothing_is_pushed_through_the_ground() {
 
 #[test]
 fn energy_does_not_grow_in_free_motion() {
-    // The task, and which of its objects is thrown: those whose origin is their centre of mass, or near it. Others turn
-    // about another point than the one whose height is known.
-    for (name, index) in [("lift", 0), ("can", 0), ("square", 0)] {
+    // The task, and which of its objects is thrown: each that there is.
+    for (name, index) in [
+        ("lift", 0),
+        ("can", 0),
+        ("square", 0),
+        ("tool-hang", 0),
+        ("tool-hang", 1),
+        ("tool-hang", 2),
+        ("transport", 0),
+        ("transport", 1),
+        ("transport", 2),
+    ] {
         let mut arena = arena(name, 2);
-        let place = |arena: &SimArena| arena.view().unwrap().object(index).translation;
+        let place = |arena: &SimArena| arena.object_center_of_mass(index).unwrap().as_dvec3();
         // What it rests on: where it comes to lie when nobody throws it.
         let mut resting = self::arena(name, 2);
         for _ in 0..60 {
@@ -220,19 +229,20 @@ fn energy_does_not_grow_in_free_motion() {
             |arena: &SimArena| 0.5 * f64::from(velocity(arena).0.length_squared()) + 9.81 * (place(arena).z - support);
         let (first, speed) = (energy(&arena), f64::from(velocity(&arena).0.z));
         let (mut height, mut turned) = (0.0f64, 0.0f32);
-        // Up and down again, without touching anything.
+        // Up and down again. What is wide or lies in a box may touch something, which only takes energy.
         for step in 0..8 {
             arena.step(&vec![0.0; arena.spec().action.dim()]).unwrap();
             let (linear, angular) = velocity(&arena);
             // Gravity is integrated to first order: what half a physics step, 2.5 ms, brings may be won or lost.
             let room = 9.81 * 0.0025 * (speed + f64::from(linear.z.abs())) + 1e-3 * first;
             height = height.max(place(&arena).z - support);
-            assert!(energy(&arena) < first + room, "{name}: {first} J/kg grew to {} in step {step}", energy(&arena));
+            let now = energy(&arena);
+            assert!(now < first + room, "{name} {index}: {first} J/kg grew to {now} in step {step}");
             turned = turned.max(angular.length());
         }
         // A body without moments turns no faster than its shape lets it: the largest moment over the smallest.
         assert!(turned < 3.0 * spin.length(), "{name}: it turns at {turned} rad/s after {}", spin.length());
-        assert!(height > 0.15, "{name} {index}: it was not thrown: {height} m up");
+        assert!(height > 0.1, "{name} {index}: it was not thrown: {height} m up");
         // Then it comes to rest.
         for _ in 0..150 {
             arena.step(&vec![0.0; arena.spec().action.dim()]).unwrap();
