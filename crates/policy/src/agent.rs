@@ -39,6 +39,38 @@ pub(crate) struct PartMut<'a, B: PolicyBackend> {
     pub(crate) moments: Option<&'a mut Moments<B>>,
 }
 
+/// Writes what each [`Algorithm`] says of itself in the same way: its settings, and its networks. Each is named once,
+/// with its moments behind an arrow unless it is a slow copy, so that `parts` and `parts_mut` have one order.
+macro_rules! networks {
+    (@moments) => { None };
+    (@moments $moments:expr) => { Some($moments) };
+    ($($naming:ident: $($network:ident).+ $(=> $($moments:ident).+)?,)*) => {
+        fn settings(&self) -> serde_json::Result<serde_json::Value> {
+            serde_json::to_value(&self.config)
+        }
+
+        fn metrics_every(&self) -> u64 {
+            self.config.metrics_every
+        }
+
+        fn parts(&self) -> Vec<$crate::agent::Part<'_, B>> {
+            vec![$($crate::agent::Part {
+                naming: $naming,
+                network: &self.$($network).+,
+                moments: networks!(@moments $(&self.$($moments).+)?),
+            },)*]
+        }
+
+        fn parts_mut(&mut self) -> Vec<$crate::agent::PartMut<'_, B>> {
+            vec![$($crate::agent::PartMut {
+                network: &mut self.$($network).+,
+                moments: networks!(@moments $(&mut self.$($moments).+)?),
+            },)*]
+        }
+    };
+}
+pub(crate) use networks;
+
 /// Observations of `n` agents and the noise their candidates start from.
 pub(crate) struct Acting<B: PolicyBackend> {
     /// `[n, S]`.

@@ -9,7 +9,7 @@
 use burn::tensor::{Int, Tensor};
 use serde::{Deserialize, Serialize};
 
-use crate::agent::{ACTOR, Acting, Algorithm, Part, PartMut, Update};
+use crate::agent::{ACTOR, Acting, Algorithm, Update, networks};
 use crate::backend::PolicyBackend;
 use crate::critic::Chosen;
 use crate::host::{Host, Readings};
@@ -42,20 +42,8 @@ impl<B: PolicyBackend> Algorithm<B> for BcFlow<B> {
         NAME
     }
 
-    fn settings(&self) -> serde_json::Result<serde_json::Value> {
-        serde_json::to_value(&self.config)
-    }
-
-    fn metrics_every(&self) -> u64 {
-        self.config.metrics_every
-    }
-
-    fn parts(&self) -> Vec<Part<'_, B>> {
-        vec![Part { naming: ACTOR, network: &self.actor.network, moments: Some(&self.actor.moments) }]
-    }
-
-    fn parts_mut(&mut self) -> Vec<PartMut<'_, B>> {
-        vec![PartMut { network: &mut self.actor.network, moments: Some(&mut self.actor.moments) }]
+    networks! {
+        ACTOR: actor.network => actor.moments,
     }
 
     fn choose(&self, acting: Acting<B>) -> Chosen<B> {

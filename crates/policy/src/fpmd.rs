@@ -31,7 +31,7 @@
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
-use crate::agent::{Acting, Algorithm, CRITIC, Part, PartMut, TARGET, Update};
+use crate::agent::{Acting, Algorithm, CRITIC, TARGET, Update, networks};
 use crate::backend::PolicyBackend;
 use crate::checkpoint::{Naming, to_vec};
 use crate::critic::{Aggregate, Chosen, Critics};
@@ -327,40 +327,17 @@ impl<B: PolicyBackend> Algorithm<B> for Fpmd<B> {
         }
     }
 
-    fn settings(&self) -> serde_json::Result<serde_json::Value> {
-        serde_json::to_value(&self.config)
-    }
-
-    fn metrics_every(&self) -> u64 {
-        self.config.metrics_every
-    }
-
     fn explores(&self) -> bool {
         true
     }
 
-    fn parts(&self) -> Vec<Part<'_, B>> {
-        let Self { actor, moments, old, critics, .. } = self;
-        vec![
-            Part { naming: ACTOR, network: &actor.trunk, moments: Some(&moments.trunk) },
-            Part { naming: ACTOR_TIMES, network: &actor.embedding, moments: Some(&moments.embedding) },
-            Part { naming: OLD, network: &old.trunk, moments: None },
-            Part { naming: OLD_TIMES, network: &old.embedding, moments: None },
-            Part { naming: CRITIC, network: &critics.online, moments: Some(&critics.moments) },
-            Part { naming: TARGET, network: &critics.target, moments: None },
-        ]
-    }
-
-    fn parts_mut(&mut self) -> Vec<PartMut<'_, B>> {
-        let Self { actor, moments, old, critics, .. } = self;
-        vec![
-            PartMut { network: &mut actor.trunk, moments: Some(&mut moments.trunk) },
-            PartMut { network: &mut actor.embedding, moments: Some(&mut moments.embedding) },
-            PartMut { network: &mut old.trunk, moments: None },
-            PartMut { network: &mut old.embedding, moments: None },
-            PartMut { network: &mut critics.online, moments: Some(&mut critics.moments) },
-            PartMut { network: &mut critics.target, moments: None },
-        ]
+    networks! {
+        ACTOR: actor.trunk => moments.trunk,
+        ACTOR_TIMES: actor.embedding => moments.embedding,
+        OLD: old.trunk,
+        OLD_TIMES: old.embedding,
+        CRITIC: critics.online => critics.moments,
+        TARGET: critics.target,
     }
 
     fn scalars(&self) -> Result<Vec<(&'static str, f32)>, PolicyError> {

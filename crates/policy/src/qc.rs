@@ -14,7 +14,7 @@
 //!
 //! Losses are means over valid entries, as in [`mvp`](crate::mvp).
 
-use crate::agent::{ACTOR, Acting, Algorithm, CRITIC, Part, PartMut, TARGET, Update};
+use crate::agent::{ACTOR, Acting, Algorithm, CRITIC, TARGET, Update, networks};
 use crate::backend::PolicyBackend;
 use crate::critic::{Aggregate, Chosen, Critics};
 use crate::host::{Host, Readings};
@@ -55,28 +55,10 @@ impl<B: PolicyBackend> Algorithm<B> for Qc<B> {
         self.name
     }
 
-    fn settings(&self) -> serde_json::Result<serde_json::Value> {
-        serde_json::to_value(&self.config)
-    }
-
-    fn metrics_every(&self) -> u64 {
-        self.config.metrics_every
-    }
-
-    fn parts(&self) -> Vec<Part<'_, B>> {
-        vec![
-            Part { naming: ACTOR, network: &self.actor.network, moments: Some(&self.actor.moments) },
-            Part { naming: CRITIC, network: &self.critics.online, moments: Some(&self.critics.moments) },
-            Part { naming: TARGET, network: &self.critics.target, moments: None },
-        ]
-    }
-
-    fn parts_mut(&mut self) -> Vec<PartMut<'_, B>> {
-        vec![
-            PartMut { network: &mut self.actor.network, moments: Some(&mut self.actor.moments) },
-            PartMut { network: &mut self.critics.online, moments: Some(&mut self.critics.moments) },
-            PartMut { network: &mut self.critics.target, moments: None },
-        ]
+    networks! {
+        ACTOR: actor.network => actor.moments,
+        CRITIC: critics.online => critics.moments,
+        TARGET: critics.target,
     }
 
     fn choose(&self, acting: Acting<B>) -> Chosen<B> {

@@ -18,7 +18,7 @@ use burn::tensor::activation::log_sigmoid;
 use burn::tensor::backend::Backend;
 use burn::tensor::{Int, Tensor};
 
-use crate::agent::{ACTOR, Acting, Algorithm, CRITIC, Part, PartMut, TARGET, Update};
+use crate::agent::{ACTOR, Acting, Algorithm, CRITIC, TARGET, Update, networks};
 use crate::backend::PolicyBackend;
 use crate::checkpoint::to_vec;
 use crate::critic::{Aggregate, Chosen, Critics};
@@ -128,32 +128,14 @@ impl<B: PolicyBackend> Algorithm<B> for Sac<B> {
         NAME
     }
 
-    fn settings(&self) -> serde_json::Result<serde_json::Value> {
-        serde_json::to_value(&self.config)
-    }
-
-    fn metrics_every(&self) -> u64 {
-        self.config.metrics_every
-    }
-
     fn explores(&self) -> bool {
         true
     }
 
-    fn parts(&self) -> Vec<Part<'_, B>> {
-        vec![
-            Part { naming: ACTOR, network: &self.actor, moments: Some(&self.actor_moments) },
-            Part { naming: CRITIC, network: &self.critics.online, moments: Some(&self.critics.moments) },
-            Part { naming: TARGET, network: &self.critics.target, moments: None },
-        ]
-    }
-
-    fn parts_mut(&mut self) -> Vec<PartMut<'_, B>> {
-        vec![
-            PartMut { network: &mut self.actor, moments: Some(&mut self.actor_moments) },
-            PartMut { network: &mut self.critics.online, moments: Some(&mut self.critics.moments) },
-            PartMut { network: &mut self.critics.target, moments: None },
-        ]
+    networks! {
+        ACTOR: actor => actor_moments,
+        CRITIC: critics.online => critics.moments,
+        TARGET: critics.target,
     }
 
     fn scalars(&self) -> Result<Vec<(&'static str, f32)>, PolicyError> {
