@@ -228,14 +228,17 @@ fn own_pool() -> Result<ThreadPool, rayon::ThreadPoolBuildError> {
 }
 
 /// Lets threads of frames go first where they share a core with the calling thread: without it a selection that the
-/// common pool deals out to this core waits for the end of a slice of time, a few milliseconds.
+/// common pool deals out to this core waits for the end of a slice of time, a few milliseconds. Niceness would not do:
+/// who is nice gets less of the time, but keeps the slice that has begun.
 fn give_way() {
-    // On Linux niceness is a thread's own, elsewhere it would be the whole program's.
     #[cfg(target_os = "linux")]
     {
-        /// Of at most 19.
-        const NICENESS: i32 = 15;
-        if let Err(error) = rustix::process::nice(NICENESS) {
+        use thread_priority::unix::{
+            NormalThreadSchedulePolicy, ThreadSchedulePolicy, set_thread_priority_and_policy, thread_native_id,
+        };
+        let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
+        let lowest = thread_priority::ThreadPriority::Min;
+        if let Err(error) = set_thread_priority_and_policy(thread_native_id(), lowest, idle) {
             tracing::debug!("the learner keeps the priority of frames: {error}");
         }
     }
