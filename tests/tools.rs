@@ -156,6 +156,9 @@ fn algorithms_are_compared_and_only_what_is_missing_is_done_again() {
     let said = says(&["bench", "runs", &one, &two, &other, "--out", &some]);
     assert!(said.contains("| `lift` | `mvp` | 2 |") && said.contains("| `lift` | `bc-flow` | 1 |"), "{said}");
     assert!(fs::read_to_string(format!("{some}/table.md")).unwrap().contains("at the end"));
+    // Success in per cent if there is any, and the return if there is none.
+    let is_solved = first.iter().any(|row| row[3] != "0 %");
+    assert_eq!(said.lines().any(|line| line.starts_with("| `lift`") && line.contains(" %")), is_solved, "{said}");
     refuses(&["bench", "runs", &one, &none, "--out", &some], &["none"]);
 
     let runs = ["mvp-seed0", "mvp-seed1", "bc-flow-seed0", "bc-flow-seed1"];

@@ -238,7 +238,8 @@ pub fn by_task(outcomes: Vec<Outcome>) -> Vec<(String, Vec<Outcome>)> {
     groups
 }
 
-/// Runs of several tasks as a table in Markdown: success at each evaluation, with the range over seeds behind the mean.
+/// Runs of several tasks as a table in Markdown: success at each evaluation (or return, for a task that nobody succeeds
+/// in), with the range over seeds behind the mean.
 #[must_use]
 pub fn tasks_table(tasks: &[(String, Vec<Outcome>)]) -> String {
     let all = || tasks.iter().flat_map(|(_, outcomes)| outcomes).flat_map(|outcome| &outcome.evaluations);
@@ -252,6 +253,7 @@ pub fn tasks_table(tasks: &[(String, Vec<Outcome>)]) -> String {
     steps.iter().for_each(|_| text.push_str("---|"));
     text.push('\n');
     for (task, outcomes) in tasks {
+        let by_success = is_solved(outcomes);
         for (name, group) in by_algorithm(outcomes) {
             let _ = write!(text, "| `{task}` | `{name}` | {} |", group.len());
             let wanted = std::iter::once((EvaluationKind::AfterOffline, None))
@@ -261,15 +263,21 @@ pub fn tasks_table(tasks: &[(String, Vec<Outcome>)]) -> String {
                 let found = group.iter().flat_map(|outcome| &outcome.evaluations);
                 let values: Vec<f64> = found
                     .filter(|found| found.kind == kind && step.is_none_or(|step| found.env_steps == step))
-                    .map(|found| found.report.success_rate)
+                    .map(|found| if by_success { found.report.success_rate } else { found.report.mean_return })
                     .collect();
-                let cell = Spread::of(&values).map_or_else(|| "–".to_owned(), Spread::percent);
+                let show = if by_success { Spread::percent } else { Spread::number };
+                let cell = Spread::of(&values).map_or_else(|| "–".to_owned(), show);
                 let _ = write!(text, " {cell} |");
             }
             text.push('\n');
         }
     }
     text
+}
+
+/// Whether anybody has ever succeeded. Where nobody can, as in tasks that only run or stand, the return tells more.
+fn is_solved(outcomes: &[Outcome]) -> bool {
+    outcomes.iter().flat_map(|outcome| &outcome.evaluations).any(|evaluation| evaluation.report.successes > 0)
 }
 
 /// The outcomes of one algorithm, in the order of `names`.
@@ -329,8 +337,7 @@ pub fn table(outcomes: &[Outcome]) -> String {
 pub fn chart(title: &str, outcomes: &[Outcome]) -> onestep_record::plot::Chart {
     use onestep_record::plot::{Chart, Mark, Series};
 
-    let reports = || outcomes.iter().flat_map(|outcome| &outcome.evaluations).map(|evaluation| &evaluation.report);
-    let by_success = reports().any(|report| report.successes > 0);
+    let by_success = is_solved(outcomes);
     let value = |evaluation: &Evaluation| {
         if by_success { 100.0 * evaluation.report.success_rate } else { evaluation.report.mean_return }
     };
