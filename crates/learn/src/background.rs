@@ -228,8 +228,8 @@ fn own_pool() -> Result<ThreadPool, rayon::ThreadPoolBuildError> {
 }
 
 /// Lets threads of frames go first where they share a core with the calling thread: without it a selection that the
-/// common pool deals out to this core waits for the end of a slice of time, a few milliseconds. Niceness would not do:
-/// who is nice gets less of the time, but keeps the slice that has begun.
+/// common pool deals out to this core waits for the end of a slice of time, a few milliseconds. Niceness gives a thread less
+/// of the time, but by the scheduler's rules it keeps the slice that has begun.
 fn give_way() {
     #[cfg(target_os = "linux")]
     {
