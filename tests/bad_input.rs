@@ -229,6 +229,7 @@ fn an_existing_run_folder_is_refused_and_left_alone() {
     refuses(&["train", "--resume", "run"], here, 1, &["run is not a run folder", "config.toml"]);
     refuses(&["eval", "nowhere"], here, 1, &["nowhere is not a run folder", "does not exist"]);
     refuses(&["train", "lift", "--resume", "run"], here, 2, &["--resume"]);
+    refuses(&["train", "--resume", "run", "--seed", "1"], here, 2, &["--resume", "--seed"]);
 }
 
 #[test]

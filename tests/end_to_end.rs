@@ -229,6 +229,37 @@ fn a_task_without_demonstrations_is_learned_online_and_resumed_to_the_bit() {
 }
 
 #[test]
+fn a_prolonged_run_equals_a_longer_one_to_the_bit() {
+    let longer = resolve("reacher", &TINY_ONLINE);
+    let mut whole = Trainer::new(longer.clone(), None, &mut ()).unwrap();
+    let report = whole.run(&mut ()).unwrap();
+
+    let mut config = longer.clone();
+    config.learner.online_steps = 130;
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("run");
+    let folder = RunFolder::create(&path, &config).unwrap();
+    Trainer::new(config.clone(), Some(folder.clone()), &mut ()).unwrap().run(&mut ()).unwrap();
+
+    // No shorter than it is, and a refusal changes nothing.
+    config.learner.online_steps = 130 - 20;
+    let error = Trainer::resume(folder.clone(), config, &mut ()).map(|_| ()).unwrap_err();
+    assert!(error.to_string().contains("has made 130 control steps already"), "{error}");
+    assert_eq!(RunFolder::open(&path).unwrap().1.learner.online_steps, 130);
+
+    let mut trainer = Trainer::resume(folder, longer.clone(), &mut ()).unwrap();
+    let prolonged = trainer.run(&mut ()).unwrap();
+    assert_eq!(trainer.position(), whole.position());
+    assert!(state(trainer.policy()) == state(whole.policy()), "the weights differ");
+    assert_eq!(RunFolder::open(&path).unwrap().1, longer);
+    // What was its end is one more look at a run under way.
+    let kinds: Vec<_> =
+        prolonged.evaluations.iter().map(|evaluation| (evaluation.kind, evaluation.env_steps)).collect();
+    assert_eq!(kinds, [(EvaluationKind::Online, 130), (EvaluationKind::Final, 240)]);
+    assert_eq!(prolonged.evaluation(EvaluationKind::Final), report.evaluation(EvaluationKind::Final));
+}
+
+#[test]
 fn every_algorithm_trains_on_lift() {
     let config = tiny();
     let demonstrations = demonstrations(&config);

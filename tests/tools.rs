@@ -180,10 +180,23 @@ fn algorithms_are_compared_and_only_what_is_missing_is_done_again() {
     assert_eq!(last(&after[3][1]).kind, EvaluationKind::Final);
     assert_eq!(last(&after[3][1]), last(&before[3][1]));
 
-    // Neither other settings nor a longer run are mixed into what is there.
-    let longer: Vec<&str> = command.iter().map(|word| if *word == "4" { "5" } else { *word }).collect();
-    refuses(&longer, &["mvp-seed0", "`learner.online_steps` is 4 there, 5 here", "`learner.offline_updates`", "--out"]);
+    // Other settings are not mixed into what is there, and no run becomes shorter.
+    let with = |option: &str, value: &'static str| -> Vec<&str> {
+        let at = command.iter().position(|word| *word == option).unwrap() + 1;
+        command.iter().enumerate().map(|(index, word)| if index == at { value } else { *word }).collect()
+    };
+    refuses(&with("--offline-updates", "5"), &["mvp-seed0", "`learner.offline_updates` is 4 there, 5 here", "--out"]);
+    refuses(&with("--online-steps", "3"), &["mvp-seed0", "`learner.online_steps` is 4 there, 3 here", "--out"]);
     assert!(runs.map(files) == after);
+
+    // But one becomes longer.
+    says(&with("--online-steps", "6"));
+    for run in runs {
+        let evaluations = evaluations(&files(run)[1]);
+        let ends = evaluations.iter().filter(|evaluation| evaluation.kind == EvaluationKind::Final);
+        let steps: Vec<u64> = ends.map(|evaluation| evaluation.env_steps).collect();
+        assert!(steps.len() == 1 && steps[0] >= 6, "{run} ended at {steps:?}");
+    }
 }
 
 #[test]

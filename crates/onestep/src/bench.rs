@@ -41,7 +41,8 @@ pub struct Speed {
     pub update_ms: f64,
 }
 
-/// Trains in `folder`, or takes up what is there: a finished run is read, an interrupted one goes on.
+/// Trains in `folder`, or takes up what is there: a finished run is read, an interrupted one goes on, and one with fewer
+/// online steps is prolonged.
 ///
 /// # Errors
 /// [`RunError::Interrupted`] when the watcher asked to stop. [`RunError::Folder`] when the folder holds a run of another
@@ -54,16 +55,19 @@ pub fn run_or_resume(
     let is_there = folder.join("config.toml").is_file();
     let folder = if is_there {
         let (found, other) = RunFolder::open(folder)?;
-        if other != *config {
+        let mut prolonged = other.clone();
+        prolonged.learner.online_steps = other.learner.online_steps.max(config.learner.online_steps);
+        if prolonged != *config {
             let problem = format!(
-                "it holds a run with other settings ({}); a run cannot be changed or prolonged afterwards, since its \
-                 schedules depend on its length: choose another folder by `--out`",
+                "it holds a run with other settings ({}); a run can be prolonged afterwards, but not changed or \
+                 shortened: choose another folder by `--out`",
                 differences(&other, config)?
             );
             return Err(FolderError::Broken { path: found.config_path(), problem }.into());
         }
         let evaluations = found.evaluations()?;
-        if evaluations.iter().any(|evaluation| evaluation.kind == EvaluationKind::Final) {
+        let is_final = |evaluation: &Evaluation| evaluation.kind == EvaluationKind::Final;
+        if prolonged == other && evaluations.iter().any(is_final) {
             return Ok(evaluations);
         }
         found

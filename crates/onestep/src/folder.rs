@@ -109,6 +109,20 @@ pub enum FolderError {
         /// What and where.
         problem: String,
     },
+    /// A run was to become shorter than it is.
+    #[error(
+        "{} has made {made} control steps already, so it cannot end after {wanted}; give `--online-steps` a number above \
+         that to prolong it",
+        path.display()
+    )]
+    TooShort {
+        /// Which run.
+        path: PathBuf,
+        /// Control steps so far.
+        made: u64,
+        /// The length asked for.
+        wanted: u64,
+    },
     /// The system refused.
     #[error("cannot write {}: {source}", path.display())]
     Io {
@@ -169,10 +183,9 @@ impl RunFolder {
         if !is_free {
             return Err(FolderError::Exists { path: path.to_owned() });
         }
-        let text = config.to_toml()?;
         fs::create_dir_all(path).map_err(|source| FolderError::Io { path: path.to_owned(), source })?;
         let folder = Self { path: path.to_owned() };
-        atomic::write(&folder.config_path(), text.as_bytes())?;
+        folder.write_config(config)?;
         Ok(folder)
     }
 
@@ -242,6 +255,31 @@ impl RunFolder {
 
     fn evaluations_path(&self) -> PathBuf {
         self.path.join("evaluations.json")
+    }
+
+    /// The description of the run, which stands at `position`, with another length in control steps; nothing if it has
+    /// that length.
+    ///
+    /// # Errors
+    /// [`FolderError::TooShort`] when it has made as many already.
+    pub(crate) fn with_online_steps(&self, wanted: u64, position: Position) -> Result<Option<RunConfig>, FolderError> {
+        let (_, mut config) = Self::open(&self.path)?;
+        if config.learner.online_steps == wanted {
+            return Ok(None);
+        }
+        if wanted <= position.env_steps {
+            return Err(FolderError::TooShort { path: self.path.clone(), made: position.env_steps, wanted });
+        }
+        config.learner.online_steps = wanted;
+        Ok(Some(config))
+    }
+
+    /// Replaces the description of the run.
+    ///
+    /// # Errors
+    /// [`FolderError::Data`] when the disk refuses.
+    pub(crate) fn write_config(&self, config: &RunConfig) -> Result<(), FolderError> {
+        Ok(atomic::write(&self.config_path(), config.to_toml()?.as_bytes())?)
     }
 
     /// The evaluations so far.

@@ -158,8 +158,14 @@ impl Trainer {
 
     /// Goes on with the run in `folder` from its last checkpoint. Numbers that were written after it are dropped.
     ///
+    /// More `learner.online_steps` in `config` than in the folder prolong the run, a finished one too: it then goes on as
+    /// if it had been meant to be that long from the start.
+    ///
     /// # Errors
-    /// [`RunError`], naming the file that is missing or broken; files are left as they are.
+    /// [`RunError`], naming the file that is missing or broken; files are left as they are. [`FolderError::TooShort`] when
+    /// the run has made more steps already.
+    ///
+    /// [`FolderError::TooShort`]: crate::folder::FolderError::TooShort
     pub fn resume(folder: RunFolder, config: RunConfig, watcher: &mut dyn TrainWatcher) -> Result<Self, RunError> {
         require_room(&config, &Role::Train)?;
         let mut app = build_app(&config, &Role::Train);
@@ -352,10 +358,25 @@ impl TrainRun {
         let policy = prepare(app)?;
         checkpoint::load(app, &saved)?;
         let position = position(app.world());
+        let relengthened = folder.with_online_steps(config.learner.online_steps, position)?;
+        if position.env_steps < config.learner.online_steps {
+            // A finished run that was prolonged stands where a longer one would stand.
+            if let Some(mut state) = app.world_mut().get_resource_mut::<LearnerState>()
+                && state.phase == LearnPhase::Done
+            {
+                state.phase = LearnPhase::Online;
+            }
+            for evaluation in evaluations.iter_mut().filter(|evaluation| evaluation.kind == EvaluationKind::Final) {
+                evaluation.kind = EvaluationKind::Online;
+            }
+        }
         evaluations.retain(|evaluation| {
             Position { updates: evaluation.updates, env_steps: evaluation.env_steps }.is_within(position)
         });
         let (log, worked_secs) = MetricsLog::resume(&folder, wall_time_secs(), position)?;
+        if let Some(description) = relengthened {
+            folder.write_config(&description)?;
+        }
         let run = Self::at(app.world(), config, Some(folder), policy, evaluations, Some(log), worked_secs);
         watcher.prepared(&run.prepared(app.world(), None));
         Ok(run)

@@ -37,8 +37,11 @@ pub(super) struct TrainArgs {
     /// Run folder whose networks the new run starts with
     #[arg(long, value_name = "FOLDER")]
     init_from: Option<PathBuf>,
-    /// Go on with this run from its last checkpoint; its own settings hold
-    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["task", "SettingArgs", "out", "init_from"])]
+    /// Go on with this run from its last checkpoint; its own settings hold, but a greater --online-steps prolongs it
+    #[arg(long, value_name = "FOLDER", conflicts_with_all = [
+        "task", "preset", "config", "algorithm", "seed", "compute", "learner", "arenas", "demonstrations",
+        "offline_updates", "candidates", "set", "out", "init_from",
+    ])]
     resume: Option<PathBuf>,
     /// Watch the run in a window; closing it saves
     #[cfg(feature = "render")]
@@ -66,7 +69,8 @@ pub(super) fn train(args: TrainArgs) -> Result<()> {
     let is_new = args.resume.is_none();
     let (folder, config, start) = match args.resume {
         Some(path) => {
-            let (folder, config) = RunFolder::open(&path).map_err(RunError::from)?;
+            let (folder, mut config) = RunFolder::open(&path).map_err(RunError::from)?;
+            config.learner.online_steps = args.settings.online_steps.unwrap_or(config.learner.online_steps);
             (folder, config, Start::Resume)
         }
         None => {
