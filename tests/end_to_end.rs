@@ -299,7 +299,7 @@ impl TrainWatcher for StopAfter {
 
 /// At the sizes of the preset, long enough that values and weights would run away if they could.
 #[test]
-#[ignore = "18 minutes: cargo test --release --workspace --test end_to_end -- --ignored --nocapture two_minutes"]
+#[ignore = "20 minutes: cargo test --release --workspace --test end_to_end -- --ignored --nocapture two_minutes"]
 fn every_algorithm_trains_on_lift_for_two_minutes() {
     let shared = demonstrations(&resolve("lift", &[("demonstrations.episodes", "20")]));
     for name in AlgorithmConfig::NAMES {

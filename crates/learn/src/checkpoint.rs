@@ -51,9 +51,19 @@ struct SavedState {
     phase: LearnPhase,
     updates: u64,
     env_steps: u64,
-    owed_updates: f64,
+    /// An `f64`. Checkpoints of before hold it as a number, `owed_updates`, which text rounds.
+    #[serde(default)]
+    owed_update_bits: u64,
+    #[serde(default, skip_serializing)]
+    owed_updates: Option<f64>,
     streams: SavedStreams,
     agents: Vec<SavedAgent>,
+}
+
+impl SavedState {
+    fn owed_updates(&self) -> f64 {
+        self.owed_updates.unwrap_or(f64::from_bits(self.owed_update_bits))
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -186,7 +196,8 @@ fn save_state(world: &mut World) -> SavedState {
         phase: state.phase,
         updates: state.updates,
         env_steps: state.env_steps,
-        owed_updates: state.owed_updates,
+        owed_update_bits: state.owed_updates.to_bits(),
+        owed_updates: None,
         streams,
         agents,
     }
@@ -259,12 +270,13 @@ pub fn load(app: &mut App, directory: &Path) -> Result<(), LearnError> {
     if let Some(replay) = replay {
         world.insert_resource(replay);
     }
+    let owed_updates = state.owed_updates();
     world.insert_resource(RandomStreams::load(state.streams));
     let mut counters = world.get_resource_or_init::<LearnerState>();
     counters.phase = state.phase;
     counters.updates = state.updates;
     counters.env_steps = state.env_steps;
-    counters.owed_updates = state.owed_updates;
+    counters.owed_updates = owed_updates;
     counters.fault = None;
     for ((_, entity), saved) in entities.into_iter().zip(state.agents) {
         let log = from_bits(&saved.action_log);
@@ -379,4 +391,39 @@ fn decode_replay(bytes: &[u8], folder: &Path) -> Result<Replay, LearnError> {
         interventions,
     };
     Replay::from_columns(&header, columns).map_err(|error| fail(&error))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn updates_that_are_owed_come_back_to_the_bit() {
+        let mut state = LearnerState::default();
+        for _ in 0..500 {
+            state.owed_updates += 0.4;
+            state.owed_updates -= state.owed_updates.floor();
+            let streams = RandomStreams::new(0).save();
+            let saved = SavedState {
+                format_version: FORMAT_VERSION,
+                phase: state.phase,
+                updates: 0,
+                env_steps: 0,
+                owed_update_bits: state.owed_updates.to_bits(),
+                owed_updates: None,
+                streams,
+                agents: Vec::new(),
+            };
+            let text = serde_json::to_string(&saved).unwrap();
+            let found: SavedState = serde_json::from_str(&text).unwrap();
+            assert_eq!(found.owed_updates(), state.owed_updates);
+        }
+        // As checkpoints of before have it.
+        let before = r#"{"format_version":1,"phase":"online","updates":0,"env_steps":0,"owed_updates":0.5,
+            "streams":STREAMS,"agents":[]}"#;
+        let streams = serde_json::to_string(&RandomStreams::new(0).save()).unwrap();
+        let found: SavedState = serde_json::from_str(&before.replace("STREAMS", &streams)).unwrap();
+        assert_eq!(found.owed_updates(), 0.5);
+    }
 }

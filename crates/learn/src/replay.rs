@@ -493,12 +493,13 @@ impl Replay {
         }
     }
 
-    /// The replay as named columns, for a checkpoint.
-    /// The observations of all rows, in the order in which they are kept.
+    /// The observations of all rows in the order in which they are kept, `[S]` each; the last observations of episodes, from
+    /// which nobody acted, are among them.
     pub fn observations(&self) -> impl Iterator<Item = &[f32]> {
         self.observations.chunks_exact(self.observation_dim.max(1))
     }
 
+    /// The replay as named columns, for a checkpoint.
     pub(crate) fn columns(&self) -> ReplayColumns<'_> {
         ReplayColumns {
             observations: &self.observations,

@@ -98,7 +98,7 @@ impl Writer {
         for ((parameter, tensor), data) in network.parameters().into_iter().zip(read) {
             let values = to_vec(data)?;
             let dims = tensor.dims();
-            let shape = member_shape(&dims);
+            let shape = member_shape(&parameter, dims);
             for (member, values) in values.chunks(dims[1] * dims[2]).enumerate() {
                 self.push(naming.name(member, &parameter, suffix), shape.clone(), values)?;
             }
@@ -221,7 +221,7 @@ impl Reader {
                 let Some((shape, part)) = self.tensors.remove(&name) else {
                     return Err(other_sizes(name, "it is missing"));
                 };
-                let expected = member_shape(&dims);
+                let expected = member_shape(&parameter, dims);
                 if shape != expected {
                     return Err(other_sizes(name, &format!("its shape is {shape:?}, expected {expected:?}")));
                 }
@@ -281,12 +281,10 @@ struct Version {
     version: u32,
 }
 
-/// The shape of one member's parameter: `[in, out]` for weights, `[out]` for the others.
-fn member_shape(dims: &[usize; 3]) -> Vec<usize> {
-    match *dims {
-        [_, 1, width] => vec![width],
-        [_, input, output] => vec![input, output],
-    }
+/// The shape of one member's parameter: `[in, out]` for weights, also with one input, `[out]` for the others.
+fn member_shape(parameter: &str, dims: [usize; 3]) -> Vec<usize> {
+    let [_, input, output] = dims;
+    if parameter.ends_with(".weight") { vec![input, output] } else { vec![output] }
 }
 
 fn expect<T: PartialEq + std::fmt::Debug>(

@@ -18,6 +18,12 @@
 //!
 //! Differences from the released code, as far as it is known:
 //! - z is `(Q - μ) / σ` with running μ and σ, what the code evidently meant; its other forms are settings.
+//! - σ is the root of a running variance that starts with the first values and moves with the actor's steps; the code
+//!   averages the deviations of batches from 1 on, at every update. The other weights are clamped to e^±15 here.
+//! - The action in the target is a sample of π_old without exploration noise (`target_candidates = 1`), and the samples
+//!   that teach are others, drawn at s and not ranked. In the code one action serves as both: the best of 32 of the
+//!   online policy at the next observation, with exploration noise.
+//! - Targets follow at every update; in the code with the actor's, at every second.
 //! - Actions are clipped to [-1, 1] behind the exploration noise too.
 //! - The samples that teach start from the whole noise and carry the exploration noise of the policy that acted. If they
 //!   started from half of it, as candidates do, each policy would be narrower than the one before.
@@ -128,7 +134,8 @@ impl<B: PolicyBackend> Fpmd<B> {
         sample.clamp(-1.0, 1.0)
     }
 
-    /// The weights of samples with the values `q`, without unit. Each is of size 1 if all values are equal.
+    /// The weights of samples with the values `q`, without unit. Where samples are compared with each other, each is 1 if all
+    /// values are equal; [`Weighting::Scaled`] compares with nothing, and its weights end at e^±15.
     ///
     /// # Shapes
     /// `q` and the result are `[B, N]`, N samples for each of B states.
@@ -486,7 +493,8 @@ impl<B: PolicyBackend> RunningScale<B> {
 pub enum Weighting {
     /// `exp(z / α)`, `z = (Q - μ) / σ` within ±3, with running μ and σ.
     Centred,
-    /// `exp(Q / (σ T))` with running σ.
+    /// `exp(Q / (σ T))` with running σ, the exponent within ±15: where all values are far from 0, as many times σ T, all
+    /// weights are alike.
     Scaled {
         /// T, 3 as a start.
         temperature: f64,

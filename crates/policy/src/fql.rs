@@ -15,6 +15,10 @@
 //!
 //! The critics take part in `L_π` without learning from it. Acting takes one sample; with more candidates than one the
 //! critics choose, as in the other algorithms.
+//!
+//! Differences from the released code:
+//! - The pull towards greater values is divided by their mean size, which there is an option that is off.
+//! - Losses are means over valid entries, as in [`mvp`](crate::mvp).
 
 use burn::tensor::Tensor;
 
@@ -170,7 +174,8 @@ settings! {
         flow_steps: usize = 10,
         /// Weight of the distillation loss, α; it depends on the task's rewards. (C)
         distillation_weight: f64 = 100.0,
-        /// Whether the pull towards greater values is divided by their mean size. (C)
+        /// Whether the pull towards greater values is divided by their mean size. (C as an option; ? that it is on, so that
+        /// one `distillation_weight` serves tasks with rewards of different sizes)
         normalise_q: bool = true,
     }
     other defaults {

@@ -80,7 +80,8 @@ pub struct Batch<'a> {
     pub returns: &'a [f32],
     /// `[B]`, the factor of the next value, `γ^h · m`, where m is 0 if the episode terminated inside the chunk.
     pub bootstrap: &'a [f32],
-    /// `[B]`, 1 where the critic may learn from the chunk, 0 where its next observation is unknown.
+    /// `[B]`, 1 where the critic may learn from the chunk, 0 where the episode cut it short: what was never executed has no
+    /// value.
     pub critic_valid: &'a [f32],
     /// `[B, S]`, the observations after the chunks.
     pub next_observations: &'a [f32],

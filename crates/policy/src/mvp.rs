@@ -20,6 +20,8 @@
 //! - Losses are means over valid entries: entries behind the end of an episode have no weight, and zeros take their
 //!   place in the inputs of actor and critics.
 //! - The number of candidates in the temporal-difference target is a setting of its own.
+//! - A chunk that the episode cut short teaches the actor its valid entries and the critics nothing, as in Q-chunking: the
+//!   rest of it was never executed.
 
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};

@@ -376,7 +376,7 @@ mod tests {
 
     use super::*;
     use crate::backend::generic;
-    use crate::testing::Stream;
+    use crate::testing::{Stream, network_to_f64, to_f64};
 
     fn shape(norm: bool) -> NetworkShape {
         // The two activations take turns with the normalisation, so that every test sees both.
@@ -395,20 +395,6 @@ mod tests {
         for parameter in network.parameters_mut() {
             let change = random(parameter.dims(), stream).mul_scalar(0.1);
             parameter.inplace(|parameter| parameter + change);
-        }
-        network
-    }
-
-    fn to_f64(tensor: &Tensor<Flex, 3>) -> Tensor<Flex, 3> {
-        let dims = tensor.dims();
-        let values: Vec<f64> = tensor.to_data().iter::<f64>().collect();
-        Tensor::from_data(TensorData::new(values, dims), (&FlexDevice, DType::F64))
-    }
-
-    fn network_to_f64(network: &Network<Flex>) -> Network<Flex> {
-        let mut network = network.clone();
-        for parameter in network.parameters_mut() {
-            *parameter = to_f64(parameter);
         }
         network
     }

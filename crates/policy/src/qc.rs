@@ -12,7 +12,8 @@
 //! L   = L_Q + L_v ;  Adam ;  Q̄ ← τ Q + (1 - τ) Q̄
 //! ```
 //!
-//! Losses are means over valid entries, as in [`mvp`](crate::mvp).
+//! Differences from the released code: losses are means over valid entries, as in [`mvp`](crate::mvp), where the code
+//! divides by all; both leave chunks that the episode cuts short out of the critics' loss.
 
 use crate::agent::{ACTOR, Acting, Algorithm, CRITIC, TARGET, Update, networks};
 use crate::backend::PolicyBackend;

@@ -50,10 +50,11 @@ macro_rules! settings {
             pub discount: f64,
             /// Step of Adam, for all networks. (C)
             pub learning_rate: f64,
-            /// A learning rate that falls during training, if set. (?)
+            /// A learning rate that falls during training, if set: that of all networks, in FPMD that of the actor. (C in
+            /// FPMD, ? elsewhere)
             #[serde(skip_serializing_if = "Option::is_none")]
             pub learning_rate_decay: Option<$crate::optimizer::LearningRateDecay>,
-            /// Share of the online networks in their slow copies after an update, τ. (C)
+            /// Share of the online networks in their slow copies, the target networks, after an update: τ. (C)
             pub tau: f64,
             /// Features of each hidden layer of the actor. (C)
             pub actor_hidden: Vec<usize>,
@@ -65,7 +66,7 @@ macro_rules! settings {
             pub critic_layer_norm: bool,
             /// Candidates per agent when acting, N. (?)
             pub candidates: usize,
-            /// Candidates per chunk in the temporal-difference target. (?)
+            /// Candidates per chunk in the temporal-difference target. (C in Q-chunking, ? elsewhere)
             pub target_candidates: usize,
             $($(#[$attribute])* pub $field: $type,)*
             /// Metrics are read back, and checked to be finite, at every so many updates; above 1 the GPU need not

@@ -8,6 +8,7 @@ use onestep_policy::{
     AlgorithmConfig, Batch, ComputeDevice, Learner, Metrics, NoiseSource, ObservationScaling, Phase, PolicyError,
     PolicySpec, SelectRequest, create_learner, metrics,
 };
+use safetensors::SafeTensors;
 
 fn train(learner: &mut dyn Learner, updates: usize, stream: &mut Stream) -> Metrics {
     let mut all = Metrics::new();
@@ -204,6 +205,32 @@ fn each_works_with_the_smallest_sizes_and_constant_rewards() {
         };
         let selection = learner.select(&request).unwrap();
         assert!(selection.actions.len() == 1 && selection.actions[0].abs() <= 1.0, "{name}");
+        // Weights keep both their axes, also with one input.
+        let weights = learner.weights().unwrap();
+        for (parameter, view) in SafeTensors::deserialize(&weights).unwrap().iter() {
+            let axes = if parameter.ends_with(".weight") { 2 } else { 1 };
+            assert_eq!(view.shape().len(), axes, "{name}: {parameter} is {:?}", view.shape());
+        }
+        learner.load_weights(&weights).unwrap();
+    }
+}
+
+/// A bound of zero width: a world that scales a number of the action by 0 has demonstrations in which it never changes.
+#[test]
+fn each_works_where_one_number_of_the_action_never_changes() {
+    for name in AlgorithmConfig::NAMES {
+        let mut stream = Stream::new(41);
+        let mut learner = learner_of(&tiny_of(name), 42);
+        for _ in 0..30 {
+            let mut experience = Experience::bandit(32, &mut stream);
+            experience.actions.iter_mut().step_by(SPEC.action_dim).for_each(|number| *number = 0.0);
+            let found = learner.update(&experience.batch(), &mut stream).unwrap();
+            assert!(found.iter().all(|(_, value)| value.is_finite()), "{name}: {found:?}");
+        }
+        let chosen = learner.select(&Question::new(6, 4, &mut stream).request(false)).unwrap();
+        assert!(chosen.actions.iter().all(|action| action.abs() <= 1.0), "{name}");
+        learner.weights().unwrap();
+        learner.optimizer().unwrap();
     }
 }
 
