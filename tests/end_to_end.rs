@@ -247,7 +247,9 @@ fn a_prolonged_run_equals_a_longer_one_to_the_bit() {
     assert!(error.to_string().contains("has made 130 control steps already"), "{error}");
     assert_eq!(RunFolder::open(&path).unwrap().1.learner.online_steps, 130);
 
-    let mut trainer = Trainer::resume(folder, longer.clone(), &mut ()).unwrap();
+    let mut trainer = Trainer::resume(folder.clone(), longer.clone(), &mut ()).unwrap();
+    // Interrupted here, it would not look finished.
+    assert!(folder.evaluations().unwrap().iter().all(|evaluation| evaluation.kind == EvaluationKind::Online));
     let prolonged = trainer.run(&mut ()).unwrap();
     assert_eq!(trainer.position(), whole.position());
     assert!(state(trainer.policy()) == state(whole.policy()), "the weights differ");

@@ -375,6 +375,8 @@ impl TrainRun {
         });
         let (log, worked_secs) = MetricsLog::resume(&folder, wall_time_secs(), position)?;
         if let Some(description) = relengthened {
+            // In this order, so that no run that stops in between looks as if it had come to its new end.
+            folder.write_evaluations(&evaluations)?;
             folder.write_config(&description)?;
         }
         let run = Self::at(app.world(), config, Some(folder), policy, evaluations, Some(log), worked_secs);
