@@ -203,7 +203,7 @@ mod tests {
         let constant = |value: f32| host.upload(vec![value; ROWS], 1);
 
         let times = vec![constant(0.3), constant(0.8)];
-        let (output, traces) = network.track().forward(observations.clone(), points.clone(), times);
+        let (output, _) = network.track().forward(observations.clone(), points.clone(), times);
         let inferred = network.infer(&observations, points.clone(), &[0.3, 0.8]);
         let found = to_vec(output.inner().into_data()).unwrap();
         for (found, expected) in found.iter().zip(to_vec(inferred.into_data()).unwrap()) {
