@@ -103,7 +103,7 @@ impl Corner {
 pub struct Series {
     /// Its name in the legend; an empty one is not listed.
     pub name: String,
-    /// Which of the colours; they repeat after eight. `None` is grey.
+    /// Which of the colours; they repeat after ten. `None` is grey.
     pub color: Option<usize>,
     /// How it is drawn.
     pub mark: Mark,
@@ -120,8 +120,9 @@ pub enum Mark {
     Points(Vec<(f64, f64)>, u32),
 }
 
-/// Colours that are told apart with every common kind of colour vision (Okabe and Ito, 2008), and one more grey.
-const COLORS: [RGBColor; 8] = [
+/// Colours that are told apart with every common kind of colour vision (Okabe and Ito, 2008), and four more: as many as
+/// there are algorithms, so that a comparison of all of them repeats none.
+const COLORS: [RGBColor; 10] = [
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),
     RGBColor(0, 158, 115),
@@ -130,6 +131,8 @@ const COLORS: [RGBColor; 8] = [
     RGBColor(86, 180, 233),
     RGBColor(60, 60, 60),
     RGBColor(148, 103, 40),
+    RGBColor(96, 50, 150),
+    RGBColor(160, 190, 30),
 ];
 const GREY: RGBColor = RGBColor(170, 170, 170);
 pub(crate) const FONT: &str = "sans-serif";
