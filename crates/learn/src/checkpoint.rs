@@ -51,18 +51,19 @@ struct SavedState {
     phase: LearnPhase,
     updates: u64,
     env_steps: u64,
-    /// An `f64`. Checkpoints of before hold it as a number, `owed_updates`, which text rounds.
-    #[serde(default)]
-    owed_update_bits: u64,
-    #[serde(default, skip_serializing)]
+    /// The bits of an `f64`. Checkpoints of before hold it as a number, `owed_updates`, which text rounds.
+    owed_update_bits: Option<u64>,
+    #[serde(skip_serializing)]
     owed_updates: Option<f64>,
     streams: SavedStreams,
     agents: Vec<SavedAgent>,
 }
 
 impl SavedState {
-    fn owed_updates(&self) -> f64 {
-        self.owed_updates.unwrap_or(f64::from_bits(self.owed_update_bits))
+    /// Nothing if the file holds none, or one that is no amount of updates.
+    fn owed_updates(&self) -> Option<f64> {
+        let owed = self.owed_update_bits.map(f64::from_bits).or(self.owed_updates);
+        owed.filter(|owed| owed.is_finite() && *owed >= 0.0)
     }
 }
 
@@ -196,7 +197,7 @@ fn save_state(world: &mut World) -> SavedState {
         phase: state.phase,
         updates: state.updates,
         env_steps: state.env_steps,
-        owed_update_bits: state.owed_updates.to_bits(),
+        owed_update_bits: Some(state.owed_updates.to_bits()),
         owed_updates: None,
         streams,
         agents,
@@ -222,6 +223,9 @@ pub fn load(app: &mut App, directory: &Path) -> Result<(), LearnError> {
             &format!("format version {} is not {FORMAT_VERSION}, the one this program reads", state.format_version),
         ));
     }
+    let owed_updates = state
+        .owed_updates()
+        .ok_or_else(|| broken(&folder, STATE_FILE, &"`owed_update_bits` is missing or is no amount of updates"))?;
     let (weights, optimizer) = (read(&folder, WEIGHTS_FILE)?, read(&folder, OPTIMIZER_FILE)?);
     let replay = if folder.join(REPLAY_FILE).exists() {
         Some(decode_replay(&read(&folder, REPLAY_FILE)?, &folder)?)
@@ -270,7 +274,6 @@ pub fn load(app: &mut App, directory: &Path) -> Result<(), LearnError> {
     if let Some(replay) = replay {
         world.insert_resource(replay);
     }
-    let owed_updates = state.owed_updates();
     world.insert_resource(RandomStreams::load(state.streams));
     let mut counters = world.get_resource_or_init::<LearnerState>();
     counters.phase = state.phase;
@@ -410,20 +413,27 @@ mod tests {
                 phase: state.phase,
                 updates: 0,
                 env_steps: 0,
-                owed_update_bits: state.owed_updates.to_bits(),
+                owed_update_bits: Some(state.owed_updates.to_bits()),
                 owed_updates: None,
                 streams,
                 agents: Vec::new(),
             };
             let text = serde_json::to_string(&saved).unwrap();
             let found: SavedState = serde_json::from_str(&text).unwrap();
-            assert_eq!(found.owed_updates(), state.owed_updates);
+            assert_eq!(found.owed_updates(), Some(state.owed_updates));
         }
-        // As checkpoints of before have it.
-        let before = r#"{"format_version":1,"phase":"online","updates":0,"env_steps":0,"owed_updates":0.5,
-            "streams":STREAMS,"agents":[]}"#;
         let streams = serde_json::to_string(&RandomStreams::new(0).save()).unwrap();
-        let found: SavedState = serde_json::from_str(&before.replace("STREAMS", &streams)).unwrap();
-        assert_eq!(found.owed_updates(), 0.5);
+        let read = |owed: &str| {
+            let text = format!(
+                r#"{{"format_version":1,"phase":"online","updates":0,"env_steps":0,{owed}"streams":{streams},"agents":[]}}"#
+            );
+            serde_json::from_str::<SavedState>(&text).unwrap().owed_updates()
+        };
+        // As checkpoints of before have it; and what a damaged one may hold.
+        assert_eq!(read(r#""owed_updates":0.5,"#), Some(0.5));
+        assert_eq!(read(""), None);
+        for wrong in [f64::NAN, f64::INFINITY, -1.0] {
+            assert_eq!(read(&format!(r#""owed_update_bits":{},"#, wrong.to_bits())), None);
+        }
     }
 }

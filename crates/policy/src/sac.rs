@@ -14,8 +14,8 @@
 //!
 //! Acting to learn takes a sample; an evaluation takes `tanh μ(s)`.
 //!
-//! Differences from the paper: two critics stand in the same update as the actor, and with `learning_rate_decay` the
-//! rates of all networks fall (in [`fpmd`](crate::fpmd) the actor's alone).
+//! Differences from the paper: the actor's gradient is that of the critics before their step, and with
+//! `learning_rate_decay` the rates of all networks fall (in [`fpmd`](crate::fpmd) the actor's alone).
 
 use burn::tensor::activation::log_sigmoid;
 use burn::tensor::backend::Backend;
